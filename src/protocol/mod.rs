@@ -1,0 +1,5 @@
+//! The words on the wire. No I/O: bytes in, values out, and back.
+
+pub mod ids;
+
+pub use ids::{Author, BadRoomName, Epoch, KeyHash, Position, RoomName, Sid, Timestamp};

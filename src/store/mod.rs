@@ -1,0 +1,203 @@
+//! Everything that outlives the process, behind one small trait.
+//!
+//! A room's records go to the **journal** first, all rooms' records of a moment in one durable
+//! commit. The *mover* brings them from there to the room's own rows: a snapshot, seats, chunks
+//! of history, keys. Readers see both as one, and never a hole while records move.
+//!
+//! - An append is on disk when its answer says so, and not heard of before.
+//! - An append that failed is *unknown*: it may be on disk. Whoever cares opens the room again.
+//! - Journal keys are never used twice, so that a row can say which records it includes.
+//!
+//! [`Engine`] is the seam for a replicated log later. Its methods other than
+//! [`append`](Engine::append) may wait for a disk: [`Store`] calls them off the runtime.
+
+mod record;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
+
+pub use record::{BodyKind, Message, Record, SeatRow};
+
+/// What a store can fail with. The cause is the source.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Another process, or this one, has the data directory open.
+    #[error("the data directory {dir} is in use by another dormouse")]
+    InUse {
+        /// The directory.
+        dir: String,
+    },
+    /// The file-system or the database under it refused.
+    #[error("cannot {doing}: {why}")]
+    Unwell {
+        /// The operation, as in "cannot open the journal".
+        doing: &'static str,
+        /// What the layer below said.
+        why: String,
+    },
+    /// A row that should be ours is not what we wrote.
+    #[error("{what} is damaged")]
+    Corrupt {
+        /// Which row.
+        what: String,
+    },
+    /// The queue of the store's thread is full; nothing was appended.
+    #[error("too many appends are waiting")]
+    Busy,
+    /// The store is closing; nothing was appended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// How long a room's history is kept: the first limit reached wins.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Messages kept per room. Whole chunks are trimmed, so a few more may lie there.
+    pub messages: u64,
+    /// The age beyond which a message need not be kept.
+    pub age: std::time::Duration,
+    /// Compressed bytes kept per room.
+    pub bytes: u64,
+}
+
+/// The store's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most unmoved journal bytes of one room before the mover takes them.
+    pub journal_bytes: u64,
+    /// The most unmoved journal bytes of all rooms.
+    pub journal_total_bytes: u64,
+    /// The oldest an unmoved record may grow.
+    pub journal_age: std::time::Duration,
+    /// redb's cache for the journal, in bytes.
+    pub journal_cache: usize,
+    /// redb's cache for the rooms, in bytes.
+    pub rooms_cache: usize,
+    /// What history is kept of every room.
+    pub retention: Retention,
+}
+
+/// What a store is: made once at its creation.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// A random number, the first part of every [`Epoch`].
+    pub store: u64,
+    /// The key that session tokens are signed with.
+    pub secret: [u8; 32],
+}
+
+/// A room as it lies on disk, journal and rows together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The room's epoch; of a room without records, the one its first record would get.
+    pub epoch: Epoch,
+    /// The newest message's `seq`; 0 before the first.
+    pub newest: u64,
+    /// The newest message's time, also when retention has trimmed the message itself.
+    pub newest_time: Timestamp,
+    /// The oldest message still stored; `newest + 1` when there is none.
+    pub oldest: u64,
+    /// The seats that have not ended, ordered by `sid`.
+    pub seats: Vec<SeatRow>,
+    /// The rules' own state as it was last moved; empty at first.
+    pub rules: Bytes,
+    /// Bytes the room takes on disk, about: its rows and what is unmoved in the journal.
+    pub bytes: u64,
+}
+
+/// A piece of a room's log, oldest first and without a hole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// The messages from the first one asked for on, or from `oldest` if that is later.
+    pub messages: Vec<Message>,
+    /// The oldest message stored at the moment of reading; `newest + 1` when there is none.
+    pub oldest: u64,
+    /// The newest message on disk at that moment.
+    pub newest: u64,
+    /// The epoch the log is in.
+    pub epoch: Epoch,
+}
+
+/// Told once how an append ended, on the store's thread: it must not wait for anything.
+pub type Done = Box<dyn FnOnce(Result<Epoch, Error>) + Send>;
+
+/// A place to keep rooms.
+pub trait Engine: Send + Sync + 'static {
+    /// Who this store is.
+    fn identity(&self) -> &Identity;
+
+    /// Puts a room's records on disk, in order, all or none, and says so through `done` with
+    /// the room's epoch. One append per room is in flight at a time; never waits.
+    fn append(&self, room: &RoomName, records: Vec<Record>, done: Done);
+
+    /// Reads what there is of a room. A room without records opens empty.
+    fn open(&self, room: &RoomName) -> Result<Opened, Error>;
+
+    /// Reads messages `from` and later, at most `messages` of them, ending early once
+    /// `bytes` of bodies are reached (but never before the first).
+    fn read(
+        &self,
+        room: &RoomName,
+        from: u64,
+        messages: usize,
+        bytes: usize,
+    ) -> Result<Slice, Error>;
+
+    /// The room's last keyed publishes, oldest first: 4,096 at least, if there were as many.
+    fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error>;
+
+    /// Moves everything unmoved of a room to its rows, with the rules' state as it is now
+    /// (`None`: as it was). Writes nothing when nothing is unmoved and the state is the same.
+    /// When it returns, the room can be opened from its rows alone.
+    fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error>;
+
+    /// The rooms in which seats were found when the store was opened, ordered by name.
+    fn seated(&self) -> Result<Vec<RoomName>, Error>;
+
+    /// Rooms on disk, journal or rows, after `after` in order of name, at most `limit`.
+    fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error>;
+
+    /// The spread that the last orderly shutdown announced, in ms, told once; else 0.
+    fn take_drain_spread_ms(&self) -> Result<u64, Error>;
+
+    /// Waits for the appends that were taken and ends the store's threads. What is appended
+    /// afterwards is answered [`Error::Closed`].
+    fn close(&self, drain_spread_ms: u64) -> Result<(), Error>;
+}
+
+/// A shared engine, called without holding up the runtime.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+}
+
+impl Store {
+    /// Wraps an engine.
+    pub fn new(engine: impl Engine) -> Self {
+        Self { engine: Arc::new(engine) }
+    }
+
+    /// The engine itself, for what does not wait: [`Engine::identity`], [`Engine::append`].
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// Runs something that may wait for a disk on a thread that may.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&dyn Engine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let engine = self.engine.clone();
+        match tokio::task::spawn_blocking(move || what(&*engine)).await {
+            Ok(result) => result,
+            Err(panic) if panic.is_panic() => Err(Error::Unwell {
+                doing: "read the store",
+                why: "the database panicked (a damaged file?)".into(),
+            }),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+}
