@@ -1,4 +1,4 @@
-//! Dormouse (floor plan follows with the rooms).
+//! Dormouse.
 
 pub mod protocol;
 pub mod store;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use crate::protocol::BodyKind;
 use crate::protocol::{Author, KeyHash, Sid, Timestamp};
 
 /// One entry of a room's history. Only a [`Message`] has a `seq`.
@@ -31,15 +32,6 @@ pub struct Message {
     pub kind: BodyKind,
     /// The frame of `dormouse.v1`, as it goes on the wire.
     pub body: Bytes,
-}
-
-/// How a message's body is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BodyKind {
-    /// One JSON object.
-    Json,
-    /// A varint header length, a JSON header, then bytes.
-    Binary,
 }
 
 /// What is durable of a seat.
