@@ -1,4 +1,6 @@
 //! Dormouse.
 
+pub mod outbox;
 pub mod protocol;
+pub mod room;
 pub mod store;

@@ -1,0 +1,168 @@
+//! What a session is still owed.
+//!
+//! A room broadcasts into one [`Ring`] for all. A session's outbox is a cursor into that ring
+//! and a small private queue: nothing is copied or queued per member, and a session that is
+//! woken takes everything from its cursor to the newest for one write.
+//!
+//! ```text
+//!   keeper ──▶ ring ─────────────┐ cursor
+//!          └─▶ private queue ──▶ Reader::fill ──▶ the session's one write
+//!   store ────(behind the ring)──┘
+//! ```
+//!
+//! - Live, resume and catch-up are one loop: from the ring if the cursor is in it, else from
+//!   the store in slices.
+//! - An *ordered* entry leaves only when the cursor has passed its `seq`; an *urgent* one leaves
+//!   with the next write, between two frames.
+//! - Nothing here waits: a reader that is slow only falls behind.
+
+mod reader;
+mod ring;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::protocol::{CloseReason, Epoch, Framing};
+
+pub use reader::{Filled, Lost, Reader};
+pub use ring::Ring;
+
+/// What a room may keep for its readers.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The most bytes of messages a ring keeps.
+    pub ring_bytes: usize,
+    /// The longest a ring keeps a message.
+    pub ring_age: Duration,
+    /// The most bytes of a private queue before its session is not read from.
+    pub outbox_bytes: usize,
+    /// The most bytes read from the store at once.
+    pub page_bytes: usize,
+}
+
+/// A session's private queue, filled by the keeper.
+pub struct Outbox {
+    framing: Framing,
+    outbox_bytes: usize,
+    private: Mutex<Private>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Private {
+    seated: Option<Seated>,
+    urgent: VecDeque<Urgent>,
+    ordered: VecDeque<Ordered>,
+    bytes: usize,
+    closing: Option<Closing>,
+}
+
+/// An entry that skips the order.
+struct Urgent {
+    frame: Bytes,
+    answers_publish: bool,
+}
+
+/// An entry that leaves once everything up to `after` has.
+struct Ordered {
+    after: u64,
+    frame: Bytes,
+    /// A later line of the same kind makes this one worthless.
+    superseded: bool,
+}
+
+/// Where a session's reading begins.
+pub struct Seated {
+    /// The room's ring.
+    pub ring: Arc<Ring>,
+    /// The log's epoch.
+    pub epoch: Epoch,
+    /// The first message to send.
+    pub start: u64,
+    /// Whether messages that are no longer kept may be passed over: the client asked for some
+    /// history, not for every message after a position.
+    pub may_skip: bool,
+}
+
+/// How a session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Why.
+    pub reason: CloseReason,
+    /// When to come back, in ms.
+    pub retry_after: Option<u64>,
+}
+
+impl Outbox {
+    /// An empty outbox for a session of this framing.
+    pub fn new(framing: Framing, policy: &Policy) -> Arc<Self> {
+        Arc::new(Self {
+            framing,
+            outbox_bytes: policy.outbox_bytes,
+            private: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// How this session's frames are wrapped.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// The session has its seat: what the room broadcasts is its from here on.
+    pub fn seat(&self, seated: Seated) {
+        self.private().seated = Some(seated);
+        self.wake.notify_one();
+    }
+
+    /// Queues a frame that leaves with the next write.
+    pub fn send(&self, frame: Bytes, answers_publish: bool) {
+        let mut private = self.private();
+        private.bytes += frame.len();
+        private.urgent.push_back(Urgent { frame, answers_publish });
+        drop(private);
+        self.wake.notify_one();
+    }
+
+    /// Queues a frame that leaves once the session was sent everything up to `after`.
+    pub fn send_after(&self, after: u64, frame: Bytes) {
+        self.push(Ordered { after, frame, superseded: false });
+    }
+
+    /// As [`send_after`](Self::send_after), for lines that a later line of their kind makes
+    /// worthless: when the queue is full, the waiting ones make room for this one.
+    pub fn send_newest_after(&self, after: u64, frame: Bytes) {
+        let mut private = self.private();
+        if private.bytes + frame.len() > self.outbox_bytes {
+            let dropped: usize =
+                private.ordered.iter().filter(|e| e.superseded).map(|e| e.frame.len()).sum();
+            private.ordered.retain(|entry| !entry.superseded);
+            private.bytes -= dropped;
+        }
+        drop(private);
+        self.push(Ordered { after, frame, superseded: true });
+    }
+
+    fn push(&self, entry: Ordered) {
+        let mut private = self.private();
+        private.bytes += entry.frame.len();
+        private.ordered.push_back(entry);
+        drop(private);
+        self.wake.notify_one();
+    }
+
+    /// Ends the session after what is urgent; the first reason stands.
+    pub fn close(&self, reason: CloseReason, retry_after: Option<u64>) {
+        self.private().closing.get_or_insert(Closing { reason, retry_after });
+        self.wake.notify_one();
+    }
+
+    fn private(&self) -> MutexGuard<'_, Private> {
+        // A panic in here would have to be in a collection's push: the queue is still whole.
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
