@@ -98,10 +98,9 @@ impl Room {
         Bytes::new()
     }
 
-    /// Whether `event` can only be handled once the keys are known.
-    pub fn needs_keys(&self, event: &Event) -> bool {
-        let Event::Publish(publish) = event;
-        publish.key.is_some() && self.keys.is_none()
+    /// Whether keyed publishes can be handled already: the keys are known.
+    pub fn knows_keys(&self) -> bool {
+        self.keys.is_some()
     }
 
     /// Takes the keys that the store remembers, oldest first.
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn a_key_takes_effect_once_and_its_retry_is_told_where() {
         let (mut room, mut effects) = (room(), vec![]);
-        assert!(room.needs_keys(&publish(Some(1))) && !room.needs_keys(&publish(None)));
+        assert!(!room.knows_keys());
         room.learn_keys([(KeyHash([1; 16]), 3)]);
         room.handle(Timestamp(1), publish(Some(1)), &mut effects);
         room.handle(Timestamp(1), publish(Some(2)), &mut effects);

@@ -3,7 +3,7 @@
 //! A seat outlives its socket: for `grace` nobody is told, until the end of `resume_window` it
 //! can be taken back. Seats stay with the keeper while the room sleeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::{Profile, Sid};
 use crate::store::SeatRow;
@@ -18,10 +18,14 @@ pub struct Connection(pub u64);
 pub enum Place {
     /// Connected.
     Here(Connection),
-    /// Gone without a goodbye, since that moment of the monotonic clock, in ms.
+    /// Gone without a goodbye; moments of the monotonic clock, in ms.
     Away {
         /// When its windows began.
         since_ms: u64,
+        /// When the next of them ends; none while a record about that is on its way to disk.
+        until_ms: Option<u64>,
+        /// Whether the client said goodbye: the seat ends instead of leaving.
+        said_bye: bool,
     },
 }
 
@@ -36,8 +40,6 @@ pub struct Seat {
     pub place: Place,
     /// Whether its client wants to know about sleep and waking.
     pub watch: bool,
-    /// Whether a record about its leaving is on its way to disk.
-    pub leaving: bool,
 }
 
 impl Seat {
@@ -55,6 +57,8 @@ impl Seat {
 pub struct Seats {
     by_sid: BTreeMap<Sid, Seat>,
     by_connection: BTreeMap<Connection, Sid>,
+    /// The ends of windows, soonest first.
+    windows: BTreeSet<(u64, Sid)>,
 }
 
 impl Seats {
@@ -73,12 +77,6 @@ impl Seats {
         self.by_sid.get(&sid)
     }
 
-    /// The seat with this id, to be changed. Its place is changed by [`put`](Self::put) and
-    /// [`lose`](Self::lose) only.
-    pub fn get_mut(&mut self, sid: Sid) -> Option<&mut Seat> {
-        self.by_sid.get_mut(&sid)
-    }
-
     /// The seat that a connection holds now.
     pub fn of(&self, connection: Connection) -> Option<&Seat> {
         self.get(*self.by_connection.get(&connection)?)
@@ -87,32 +85,39 @@ impl Seats {
     /// Puts a seat in its place; the one that had its id comes back.
     pub fn put(&mut self, seat: Seat) -> Option<Seat> {
         let sid = seat.row.sid;
-        let connection = seat.connection();
-        let before = self.by_sid.insert(sid, seat);
-        if let Some(old) = before.as_ref().and_then(Seat::connection) {
-            self.by_connection.remove(&old);
+        let before = self.remove(sid);
+        match seat.place {
+            Place::Here(connection) => drop(self.by_connection.insert(connection, sid)),
+            Place::Away { until_ms: Some(until), .. } => drop(self.windows.insert((until, sid))),
+            Place::Away { until_ms: None, .. } => {}
         }
-        if let Some(connection) = connection {
-            self.by_connection.insert(connection, sid);
-        }
+        self.by_sid.insert(sid, seat);
         before
-    }
-
-    /// A connection ended without a goodbye: its seat's windows begin.
-    pub fn lose(&mut self, connection: Connection, now_ms: u64) {
-        let sid = self.by_connection.remove(&connection);
-        if let Some(seat) = sid.and_then(|sid| self.by_sid.get_mut(&sid)) {
-            seat.place = Place::Away { since_ms: now_ms };
-        }
     }
 
     /// Takes a seat away.
     pub fn remove(&mut self, sid: Sid) -> Option<Seat> {
         let seat = self.by_sid.remove(&sid)?;
-        if let Some(connection) = seat.connection() {
-            self.by_connection.remove(&connection);
+        match seat.place {
+            Place::Here(connection) => drop(self.by_connection.remove(&connection)),
+            Place::Away { until_ms: Some(until), .. } => drop(self.windows.remove(&(until, sid))),
+            Place::Away { until_ms: None, .. } => {}
         }
         Some(seat)
+    }
+
+    /// Changes a seat. Its id stays.
+    pub fn change(&mut self, sid: Sid, change: impl FnOnce(&mut Seat)) {
+        if let Some(mut seat) = self.remove(sid) {
+            change(&mut seat);
+            debug_assert_eq!(seat.row.sid, sid, "a seat keeps its id");
+            self.put(seat);
+        }
+    }
+
+    /// The soonest end of a window.
+    pub fn next_window(&self) -> Option<(u64, Sid)> {
+        self.windows.first().copied()
     }
 
     /// All of them, by `sid`.

@@ -1,0 +1,189 @@
+//! Room name → mailbox: finds a room's keeper or starts one.
+//!
+//! It is asked when a client joins, when an operator wants something and when seats are found
+//! at start; never on a message's path. A keeper that nobody needs retires under the entry it
+//! has here, so that a join that comes at that moment starts the next one instead of being lost.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::keeper::state::{Found, Head, Operation};
+use crate::keeper::{self, Keeper, Letter, Mailbox, Refused};
+use crate::protocol::RoomName;
+use crate::room::Connection;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+pub use crate::keeper::state::{Inspection, Unavailable};
+
+/// Finds keepers. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mailboxes: Mutex<HashMap<RoomName, Arc<Mailbox>>>,
+    next_connection: AtomicU64,
+    settings: keeper::Settings,
+    store: Store,
+    metrics: Arc<Metrics>,
+}
+
+/// When an operator may ask a full mailbox again.
+const FULL_RETRY_MS: u64 = 1_000;
+
+impl Dispatcher {
+    /// A dispatcher without keepers.
+    pub fn new(settings: keeper::Settings, store: Store, metrics: Arc<Metrics>) -> Self {
+        let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
+        let shared = Shared { mailboxes, next_connection, settings, store, metrics };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What keepers go by.
+    pub fn settings(&self) -> &keeper::Settings {
+        &self.shared.settings
+    }
+
+    /// A number for a connection, never given twice.
+    pub fn connection(&self) -> Connection {
+        Connection(self.shared.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts keepers for rooms in which seats were found on disk, if they have none yet.
+    pub fn begin(&self, rooms: impl IntoIterator<Item = RoomName>, spread_ms: u64) {
+        let mut mailboxes = self.mailboxes();
+        for room in rooms {
+            self.find(&mut mailboxes, &room, Found::Seats { spread_ms });
+        }
+    }
+
+    /// Hands a letter to a room's keeper, a new one if there is none, waiting for space.
+    pub async fn deliver(&self, room: &RoomName, mut letter: Letter) -> Arc<Mailbox> {
+        loop {
+            let (mailbox, result) = {
+                let mut mailboxes = self.mailboxes();
+                let mailbox = self.find(&mut mailboxes, room, Found::Wanted);
+                let result = mailbox.put(letter);
+                (mailbox, result)
+            };
+            match result.map_err(|refused| *refused) {
+                Ok(()) => return mailbox,
+                Err(Refused::Full(back)) => {
+                    letter = back;
+                    mailbox.space().await;
+                }
+                Err(Refused::Closed(back)) => letter = back, // its entry is gone by now
+            }
+        }
+    }
+
+    /// What there is of a room; `None` if there never was one. Wakes nothing.
+    pub async fn inspect(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        self.operate(room, Operation::Inspect).await
+    }
+
+    /// Has a room asleep; answers when it is moved and out of memory.
+    pub async fn hibernate(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        self.operate(room, Operation::Hibernate).await
+    }
+
+    /// Has a room awake.
+    pub async fn wake(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        self.operate(room, Operation::Wake).await
+    }
+
+    async fn operate(
+        &self,
+        room: &RoomName,
+        operation: Operation,
+    ) -> Result<Option<Inspection>, Unavailable> {
+        let existing = self.mailboxes().get(room).cloned();
+        if existing.is_none() {
+            let cold = self.cold(room).await?;
+            if cold.is_none() || operation != Operation::Wake {
+                return Ok(cold);
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        let refused = {
+            let mut mailboxes = self.mailboxes();
+            let mailbox = self.find(&mut mailboxes, room, Found::Wanted);
+            mailbox.put(Letter::Operate(operation, answer)).is_err()
+        };
+        let unavailable =
+            |reason: &str| Unavailable { retry_after_ms: FULL_RETRY_MS, reason: reason.to_owned() };
+        if refused {
+            return Err(unavailable("the room has more to do than it can take"));
+        }
+        match answered.await {
+            Ok(result) => result.map(Some),
+            Err(_) => Err(unavailable("the gateway is shutting down")),
+        }
+    }
+
+    /// A room without a keeper, as it lies on disk.
+    async fn cold(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        let name = room.clone();
+        let opened = self.shared.store.run(move |engine| engine.open(&name)).await;
+        let opened = opened.map_err(|error| Unavailable {
+            retry_after_ms: FULL_RETRY_MS,
+            reason: error.to_string(),
+        })?;
+        let is_there = opened.newest > 0 || !opened.seats.is_empty();
+        Ok(is_there.then(|| Inspection {
+            room: room.to_string(),
+            state: "cold",
+            seats: opened.seats.len(),
+            bytes: opened.bytes,
+            head: Head { epoch: opened.epoch.to_string(), seq: opened.newest },
+            last_wake: None,
+            why_awake: None,
+        }))
+    }
+
+    fn find(
+        &self,
+        mailboxes: &mut HashMap<RoomName, Arc<Mailbox>>,
+        room: &RoomName,
+        found: Found,
+    ) -> Arc<Mailbox> {
+        if let Some(mailbox) = mailboxes.get(room) {
+            return mailbox.clone();
+        }
+        let shared = &self.shared;
+        let mailbox = Mailbox::new(shared.settings.mailbox_events);
+        mailboxes.insert(room.clone(), mailbox.clone());
+        let dispatcher = self.clone();
+        let keeper = Keeper {
+            room: room.clone(),
+            settings: shared.settings.clone(),
+            mailbox: mailbox.clone(),
+            store: shared.store.clone(),
+            metrics: shared.metrics.clone(),
+            retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
+        };
+        tokio::spawn(keeper::run(keeper, found));
+        mailbox
+    }
+
+    fn retire(&self, room: &RoomName, mailbox: &Mailbox) -> bool {
+        let mut mailboxes = self.mailboxes();
+        let may_go = mailbox.close();
+        if may_go {
+            mailboxes.remove(room);
+            if mailboxes.len() * 4 < mailboxes.capacity() {
+                mailboxes.shrink_to_fit();
+            }
+        }
+        may_go
+    }
+
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Mailbox>>> {
+        self.shared.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,174 @@
+//! A room's bounded inbox.
+//!
+//! Not a channel of tokio's: an empty one of those holds a block of slots, and asleep a mailbox
+//! must be next to nothing. Answers that the keeper itself asked for have a lane of their own,
+//! so that a full inbox never keeps it from the disk; there are only as many as it asked for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::state::{Input, Inspection, Mail, Operation, Unavailable};
+use crate::outbox::Outbox;
+
+/// Something for a keeper.
+pub enum Letter {
+    /// From a session; a join brings the session's outbox along.
+    Mail(Mail, Option<Arc<Outbox>>),
+    /// From an operator.
+    Operate(Operation, oneshot::Sender<Result<Inspection, Unavailable>>),
+}
+
+/// The letter comes back.
+pub enum Refused {
+    /// The mailbox is full: wait for [`Mailbox::space`].
+    Full(Letter),
+    /// The keeper has retired: find another.
+    Closed(Letter),
+}
+
+/// A room's inbox.
+pub struct Mailbox {
+    limit: usize,
+    lanes: Mutex<Lanes>,
+    arrived: Notify,
+    space: Notify,
+}
+
+#[derive(Default)]
+struct Lanes {
+    letters: VecDeque<Letter>,
+    answers: Vec<Input>,
+    is_closed: bool,
+}
+
+/// What was in the mailbox.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) answers: Vec<Input>,
+    pub(super) letters: VecDeque<Letter>,
+}
+
+impl Mailbox {
+    /// An empty one for at most `limit` letters.
+    pub fn new(limit: usize) -> Arc<Self> {
+        let (arrived, space) = (Notify::new(), Notify::new());
+        Arc::new(Self { limit, lanes: Mutex::default(), arrived, space })
+    }
+
+    /// Puts a letter in, if there is space.
+    pub fn put(&self, letter: Letter) -> Result<(), Box<Refused>> {
+        let mut lanes = self.lanes();
+        if lanes.is_closed {
+            return Err(Box::new(Refused::Closed(letter)));
+        }
+        if lanes.letters.len() >= self.limit {
+            return Err(Box::new(Refused::Full(letter)));
+        }
+        lanes.letters.push_back(letter);
+        drop(lanes);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits until there may be space. Cancel-safe.
+    pub async fn space(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.space.notified());
+            notified.as_mut().enable();
+            let has_space = {
+                let lanes = self.lanes();
+                lanes.is_closed || lanes.letters.len() < self.limit
+            };
+            if has_space {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// What the keeper asked for has come.
+    pub(super) fn answer(&self, input: Input) {
+        self.lanes().answers.push(input);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for answers and, if wanted, letters, and takes all there are. Cancel-safe.
+    pub(super) async fn take(&self, wants_letters: bool) -> Taken {
+        loop {
+            let taken = {
+                let mut lanes = self.lanes();
+                let answers = std::mem::take(&mut lanes.answers);
+                let letters = match wants_letters {
+                    true => std::mem::take(&mut lanes.letters),
+                    false => VecDeque::new(),
+                };
+                Taken { answers, letters }
+            };
+            if !taken.letters.is_empty() {
+                self.space.notify_waiters();
+            }
+            if !taken.letters.is_empty() || !taken.answers.is_empty() {
+                return taken;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Closes an empty mailbox for good; says whether it was empty.
+    pub fn close(&self) -> bool {
+        let mut lanes = self.lanes();
+        lanes.is_closed = lanes.letters.is_empty() && lanes.answers.is_empty();
+        lanes.is_closed
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // Only pushes and takes happen under the lock: after a panic the lanes are still whole.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::state::Gone;
+    use crate::room::Connection;
+
+    fn letter(n: u64) -> Letter {
+        Letter::Mail(Mail::Gone { connection: Connection(n), how: Gone::Lost }, None)
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_refuses_and_says_when_there_is_space() {
+        let mailbox = Mailbox::new(1);
+        assert!(mailbox.put(letter(1)).is_ok());
+        let refused = mailbox.put(letter(2)).map_err(|refused| *refused);
+        assert!(matches!(refused, Err(Refused::Full(_))));
+        mailbox.answer(Input::Tick); // the keeper's own lane is never full
+        let (taken, ()) = tokio::join!(mailbox.take(true), mailbox.space());
+        assert_eq!((taken.letters.len(), taken.answers.len()), (1, 1));
+        assert!(mailbox.put(letter(2)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_an_empty_mailbox_closes_and_a_closed_one_gives_letters_back() {
+        let mailbox = Mailbox::new(1);
+        mailbox.put(letter(1)).unwrap_or_else(|_| panic!("there was space"));
+        assert!(!mailbox.close());
+        mailbox.take(true).await;
+        assert!(mailbox.close());
+        let refused = mailbox.put(letter(2)).map_err(|refused| *refused);
+        assert!(matches!(refused, Err(Refused::Closed(_))));
+    }
+
+    #[tokio::test]
+    async fn letters_wait_while_the_keeper_wants_none() {
+        let mailbox = Mailbox::new(2);
+        mailbox.put(letter(1)).unwrap_or_else(|_| panic!("there was space"));
+        mailbox.answer(Input::Tick);
+        let taken = mailbox.take(false).await;
+        assert_eq!((taken.letters.len(), taken.answers.len()), (0, 1));
+        assert_eq!(mailbox.take(true).await.letters.len(), 1);
+    }
+}

@@ -1,0 +1,54 @@
+//! Looks after one room.
+//!
+//! Sockets outlive sleep; a room's state need not. A keeper stays while anyone is seated and
+//! holds the [`Room`](crate::room::Room) itself only while something needs it.
+//!
+//! ```text
+//!          a publish, an operator's wake: store.open, Room::wake
+//!  Asleep ──────────────────────────────────────────────────────▶ Awake(Room)
+//!         ◀──────────────────────────────────────────────────────
+//!          idle for `sleep_after`: store.hibernate, then drop
+//! ```
+//!
+//! [`state`] decides: a pure machine, inputs in and outputs out. [`task`] is the thin loop that
+//! feeds it and does what it says. Whoever wants something of a room puts it in its
+//! [`Mailbox`].
+//!
+//! - One keeper per room, so a room's events have one order.
+//! - Outputs are performed in the order written: nothing is heard before it is on disk.
+//! - A keeper never waits for a client; a full outbox is that client's affair.
+//! - Joining, leaving and expiry touch seats only: they neither wake a room nor keep it awake.
+
+mod mailbox;
+pub mod state;
+mod task;
+
+use std::time::Duration;
+
+use crate::{outbox, room};
+
+pub use mailbox::{Letter, Mailbox, Refused};
+pub use task::{Keeper, run};
+
+/// What keepers go by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a room stays awake after the last event that needed it.
+    pub sleep_after: Duration,
+    /// Events a mailbox holds, and as many may wait for a room to wake.
+    pub mailbox_events: usize,
+    /// Bytes of events that may wait for a room to wake, or for the disk.
+    pub waking_bytes: usize,
+    /// How long nobody is told that a connection was lost.
+    pub grace: Duration,
+    /// How long a lost connection's seat can be taken back.
+    pub resume_window: Duration,
+    /// Told in `welcome`: the silence after which a client should ping.
+    pub heartbeat: Duration,
+    /// Told in `welcome`: the longest frame a client may send.
+    pub message_bytes: usize,
+    /// What a room and its seats must stay within.
+    pub limits: room::Limits,
+    /// What a room may keep for its readers.
+    pub outbox: outbox::Policy,
+}

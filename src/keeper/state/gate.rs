@@ -1,0 +1,113 @@
+//! The output gate: nothing leaves before what it rests on is on disk.
+//!
+//! One append is in flight at a time; what queues meanwhile is the next. Whatever is decided
+//! while records wait is held behind them, in order, even if it writes nothing itself: an answer
+//! may speak of a message that is not durable yet.
+
+use crate::protocol::{Sid, v1};
+use crate::room::Connection;
+use crate::store::{Message, Record};
+
+/// Something to be done once all records before it are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Everybody hears a message.
+    Hear(Message),
+    /// One client gets an answer.
+    Send(Connection, v1::ServerFrame),
+    /// A joining client takes its seat.
+    Seat(Connection),
+    /// A seat's leaving is announced.
+    Left(Sid),
+    /// A seat is gone.
+    Ended(Sid),
+}
+
+/// Records on their way to disk, and what waits for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    in_flight: Option<Vec<Held>>,
+    records: Vec<Record>,
+    held: Vec<Held>,
+    bytes: usize,
+}
+
+impl Gate {
+    /// Whether nothing is on its way and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.held.is_empty()
+    }
+
+    /// How much waits for the next append: records and their bytes.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.held.len(), self.bytes)
+    }
+
+    /// Adds a record and what happens once it is durable.
+    pub(super) fn commit(&mut self, record: Record, then: Held) {
+        if let Record::Message(message) = &record {
+            self.bytes += message.body.len();
+        }
+        self.records.push(record);
+        self.held.push(then);
+    }
+
+    /// Holds `then` behind what waits; gives it back if nothing does.
+    pub(super) fn hold(&mut self, then: Held) -> Option<Held> {
+        if self.is_idle() {
+            return Some(then);
+        }
+        self.held.push(then);
+        None
+    }
+
+    /// The next append, if none is in flight and there is something to write.
+    pub(super) fn next_append(&mut self) -> Option<Vec<Record>> {
+        if self.in_flight.is_some() || self.records.is_empty() {
+            return None;
+        }
+        self.in_flight = Some(std::mem::take(&mut self.held));
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.records))
+    }
+
+    /// The append in flight is durable: what may be done now, in order.
+    pub(super) fn durable(&mut self) -> Vec<Held> {
+        let mut free = self.in_flight.take().unwrap_or_default();
+        if self.records.is_empty() {
+            free.append(&mut self.held);
+        }
+        free
+    }
+
+    /// Gives up everything: an append failed.
+    pub(super) fn give_up(&mut self) -> Vec<Held> {
+        let gate = std::mem::take(self);
+        gate.in_flight.into_iter().flatten().chain(gate.held).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u64) -> Record {
+        Record::SeatEnded(Sid(n))
+    }
+
+    #[test]
+    fn what_queues_during_an_append_is_the_next_one() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.hold(Held::Left(Sid(0))), Some(Held::Left(Sid(0))), "nothing to wait for");
+        gate.commit(record(1), Held::Ended(Sid(1)));
+        assert_eq!(gate.next_append(), Some(vec![record(1)]));
+        gate.commit(record(2), Held::Ended(Sid(2)));
+        gate.commit(record(3), Held::Ended(Sid(3)));
+        assert_eq!(gate.next_append(), None, "one at a time");
+        assert_eq!(gate.durable(), [Held::Ended(Sid(1))]);
+        assert_eq!(gate.next_append(), Some(vec![record(2), record(3)]));
+        assert_eq!(gate.hold(Held::Left(Sid(4))), None);
+        assert_eq!(gate.durable().len(), 3, "what wrote nothing is free with what it waited for");
+        assert!(gate.is_idle());
+    }
+}

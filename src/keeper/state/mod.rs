@@ -1,0 +1,512 @@
+//! One room's keeper as a pure machine: inputs in, outputs out.
+//!
+//! No clock, no task, no disk: [`task`](super::task) and the simulation drive the same code.
+//! [`State::step`] takes one input, [`State::settle`] follows a batch of them, and what both
+//! write is to be done in that order.
+//!
+//! - An event that needs the room waits while the room cannot take it, and everything behind
+//!   it, in order: [`State::is_ready`] is the one place that says so.
+//! - Sleep is atomic: while the room is moved nothing reaches it.
+//! - A failed append is *unknown*: the room is read again, what is on disk and was not heard is
+//!   heard first, and what was held back is given up (`recovery`).
+
+mod gate;
+mod operating;
+mod recovery;
+mod seating;
+mod words;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::gate::{Gate, Held};
+use self::recovery::Trouble;
+use self::seating::Joining;
+use super::Settings;
+use crate::protocol::claim::key_hash;
+use crate::protocol::v1::{self, ErrorCode, RoomState, ServerFrame};
+use crate::protocol::{Epoch, Payload, Profile, RoomName};
+use crate::room::{Connection, Effect, Event, Publish, Room, Seats};
+use crate::store::{Message, Opened, Record};
+
+pub use words::*;
+
+/// Everything a keeper knows.
+pub struct State {
+    room: RoomName,
+    settings: Settings,
+    secret: [u8; 32],
+    phase: Phase,
+    head: Position,
+    seats: Seats,
+    joining: BTreeMap<Connection, Joining>,
+    gate: Gate,
+    waiting: Waiting,
+    /// The number of the newest question to the store: an answer to an older one is void.
+    asked: u64,
+    keys_asked: bool,
+    append_in_flight: bool,
+    needed: Needed,
+    last_wake: Option<LastWake>,
+    trouble: Option<Trouble>,
+    sleep_tickets: Vec<Ticket>,
+    wake_tickets: Vec<Ticket>,
+    found: Found,
+    retiring: bool,
+}
+
+/// What the keeper holds of the room.
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// The store is asked for the first time.
+    Opening,
+    Asleep,
+    /// The store is asked because of an event that needs the room.
+    Waking(&'static str),
+    Awake(Room),
+    /// The room is being moved; on an operator's word it sleeps whatever waits.
+    Hibernating(Room),
+    /// The store failed: the room is read again, and again.
+    Recovering {
+        /// Whether the room was awake, or about to be.
+        wake: bool,
+    },
+}
+
+/// Why a keeper was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Somebody wants something of the room.
+    Wanted,
+    /// Seats were found on disk; their windows are longer by the spread that the last drain
+    /// announced, for their clients were told to come late.
+    Seats {
+        /// That spread.
+        spread_ms: u64,
+    },
+}
+
+/// What everybody has heard, and where the log begins.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    epoch: Epoch,
+    newest: u64,
+    oldest: u64,
+    bytes: u64,
+}
+
+/// Mail that cannot be taken yet, in order.
+#[derive(Default)]
+struct Waiting {
+    mail: VecDeque<Mail>,
+    bytes: usize,
+}
+
+/// The last event that needed the room.
+#[derive(Debug, Clone, Copy)]
+struct Needed {
+    by: &'static str,
+    at: Now,
+}
+
+impl State {
+    /// A keeper that knows nothing yet: it asks for the room with its first output.
+    pub fn new(
+        room: RoomName,
+        settings: Settings,
+        secret: [u8; 32],
+        found: Found,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Self {
+        out.push(Output::Open(0));
+        Self {
+            room,
+            settings,
+            secret,
+            phase: Phase::Opening,
+            head: Position {
+                epoch: Epoch { store: 0, deletion: 0 },
+                newest: 0,
+                oldest: 1,
+                bytes: 0,
+            },
+            seats: Seats::default(),
+            joining: BTreeMap::new(),
+            gate: Gate::default(),
+            waiting: Waiting::default(),
+            asked: 0,
+            keys_asked: false,
+            append_in_flight: false,
+            needed: Needed { by: "nothing", at: now },
+            last_wake: None,
+            trouble: None,
+            sleep_tickets: Vec::new(),
+            wake_tickets: Vec::new(),
+            found,
+            retiring: false,
+        }
+    }
+
+    /// Takes one input. What it causes is written to `out`, in the order in which it is to be
+    /// done; call [`settle`](Self::settle) after the last input of a batch.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Mail(mail) => {
+                self.retiring = false;
+                if !self.waiting.mail.is_empty() || !self.is_ready(now, &mail, out) {
+                    self.waiting.push(mail);
+                    return;
+                }
+                self.read_mail(now, mail, out);
+            }
+            Input::Told { asked, .. } if asked != self.asked => {}
+            Input::Told { told: Told::Opened(Ok(opened)), took_us, .. } => {
+                self.opened(now, opened, took_us, out);
+            }
+            Input::Told { told: Told::Opened(Err(error)), .. } => {
+                self.open_failed(now, &error, out);
+            }
+            Input::Told { told: Told::Keys(Ok(keys)), .. } => {
+                self.keys_asked = false;
+                if let Phase::Awake(room) | Phase::Hibernating(room) = &mut self.phase {
+                    room.learn_keys(keys);
+                }
+            }
+            Input::Told { told: Told::Keys(Err(_)), .. } => self.store_failed(now, out),
+            Input::Told { told: Told::Messages(result), .. } => self.missed(now, result, out),
+            Input::Appended(Ok(epoch)) => {
+                self.append_in_flight = false;
+                self.head.epoch = epoch;
+                let free = self.gate.durable();
+                if free.iter().any(|held| matches!(held, Held::Hear(_))) {
+                    self.needed.at = now;
+                }
+                self.append_next(out);
+                self.perform(now, free, out);
+            }
+            Input::Appended(Err(_)) => {
+                self.append_in_flight = false;
+                self.store_failed(now, out);
+            }
+            Input::Hibernated(Ok(())) => self.slept(now, out),
+            Input::Hibernated(Err(error)) => self.not_slept(now, &error, out),
+            Input::Operate(operation, ticket) => {
+                self.retiring = false;
+                self.operate(now, operation, ticket, out);
+            }
+            Input::Tick => self.tick(now, out),
+        }
+        self.read_waiting(now, out);
+    }
+
+    /// Ends a batch of inputs: what they want written goes to disk together, and a keeper that
+    /// nobody needs says so.
+    pub fn settle(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.append_next(out);
+        self.sleep_if_told(now, out);
+        let unneeded = matches!(self.phase, Phase::Asleep)
+            || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));
+        let empty = self.seats.is_empty()
+            && self.joining.is_empty()
+            && self.waiting.mail.is_empty()
+            && self.gate.is_idle()
+            && (self.trouble.is_none() || self.found == Found::Wanted);
+        if unneeded && empty && !self.retiring {
+            self.retiring = true;
+            out.push(Output::Retire);
+        }
+    }
+
+    /// Whether the keeper takes more mail. It does not while too much waits for the room or
+    /// for the disk; the mailbox fills then, and sessions are not read from.
+    pub fn wants_mail(&self) -> bool {
+        let (events, bytes) = self.gate.waiting();
+        self.waiting.mail.len().max(events) < self.settings.mailbox_events
+            && self.waiting.bytes.max(bytes) < self.settings.waking_bytes
+    }
+
+    /// When [`Input::Tick`] is due, on the monotonic clock in ms.
+    pub fn deadline(&self) -> Option<u64> {
+        let sleep = self.sleeps_at();
+        let window = self.seats.next_window().map(|(at, _)| at);
+        let retry = self.trouble.as_ref().and_then(Trouble::retry_at);
+        [sleep, window.filter(|_| !self.is_recovering()), retry].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.retry(now, out);
+        if !self.is_recovering() {
+            self.end_windows(now);
+        }
+        if self.sleeps_at().is_some_and(|at| at <= now.ms) {
+            self.hibernate(out);
+        }
+    }
+
+    /// Whether `mail` can be taken now. What the room is missing for it is asked for.
+    fn is_ready(&mut self, now: Now, mail: &Mail, out: &mut Vec<Output>) -> bool {
+        let Mail::Publish { key, .. } = mail else {
+            return !matches!(self.phase, Phase::Opening);
+        };
+        match &self.phase {
+            Phase::Opening | Phase::Waking(_) | Phase::Hibernating(_) => false,
+            Phase::Recovering { .. } => true, // it gets its error
+            Phase::Asleep => {
+                self.wake("publish", out);
+                false
+            }
+            Phase::Awake(_) if !self.sleep_tickets.is_empty() => false,
+            Phase::Awake(room) => {
+                self.needed = Needed { by: "publish", at: now };
+                let unknown = key.is_some() && !room.knows_keys();
+                if unknown && !self.keys_asked {
+                    self.keys_asked = true;
+                    self.asked += 1;
+                    out.push(Output::ReadKeys(self.asked));
+                }
+                !unknown
+            }
+        }
+    }
+
+    fn read_waiting(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(mail) = self.waiting.mail.pop_front() {
+            if !self.is_ready(now, &mail, out) {
+                self.waiting.mail.push_front(mail);
+                return;
+            }
+            self.waiting.bytes -= mail.bytes();
+            self.read_mail(now, mail, out);
+        }
+    }
+
+    fn read_mail(&mut self, now: Now, mail: Mail, out: &mut Vec<Output>) {
+        match mail {
+            Mail::Join(join) => self.join(now, *join, out),
+            Mail::Publish { connection, id, key, payload } => {
+                self.publish(now, connection, id, key.as_deref(), payload, out);
+            }
+            Mail::Rename { connection, name } => self.rename(connection, name, out),
+            Mail::Gone { connection, how } => self.gone(now, connection, how, out),
+        }
+    }
+
+    fn publish(
+        &mut self,
+        now: Now,
+        connection: Connection,
+        id: Option<u64>,
+        key: Option<&str>,
+        payload: Payload,
+        out: &mut Vec<Output>,
+    ) {
+        // Of an older connection, perhaps: what it says is not the seat's any more.
+        let Some(seat) = self.seats.of(connection) else { return };
+        let is_v1 = seat.profile == Profile::V1;
+        let Phase::Awake(room) = &mut self.phase else {
+            if is_v1 {
+                out.push(Output::Send(connection, self.try_again(id)));
+            }
+            return;
+        };
+        let row = &seat.row;
+        let event = Event::Publish(Publish {
+            from: v1::From { sid: row.sid, user: row.user.clone(), name: row.name.clone() },
+            answer: is_v1.then_some((connection, id)),
+            key: key.map(|key| key_hash(row.author, key)),
+            payload,
+        });
+        let mut effects = Vec::new();
+        room.handle(now.wall, event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Commit(message) => {
+                    self.gate.commit(Record::Message(message.clone()), Held::Hear(message));
+                }
+                Effect::Ok { to, id, seq, dup } => {
+                    let free = self.gate.hold(Held::Send(to, ServerFrame::Ok { id, seq, dup }));
+                    self.perform(now, free, out);
+                }
+            }
+        }
+    }
+
+    /// Does what was held back: everything it rests on is durable.
+    fn perform(&mut self, now: Now, free: impl IntoIterator<Item = Held>, out: &mut Vec<Output>) {
+        let mut heard: Vec<Message> = Vec::new();
+        for held in free {
+            match held {
+                Held::Hear(message) => {
+                    self.head.newest = message.seq;
+                    heard.push(message);
+                    continue;
+                }
+                _ if heard.is_empty() => {}
+                _ => out.push(Output::Broadcast(std::mem::take(&mut heard))),
+            }
+            match held {
+                Held::Send(connection, frame) => out.push(Output::Send(connection, frame)),
+                Held::Seat(connection) => self.seat(now, connection, out),
+                Held::Left(sid) => self.left(sid, out),
+                Held::Ended(sid) => self.ended(sid, out),
+                Held::Hear(_) => {}
+            }
+        }
+        if !heard.is_empty() {
+            out.push(Output::Broadcast(heard));
+        }
+    }
+
+    fn append_next(&mut self, out: &mut Vec<Output>) {
+        if let Some(records) = self.gate.next_append() {
+            self.append_in_flight = true;
+            out.push(Output::Append(records));
+        }
+    }
+
+    fn wake(&mut self, cause: &'static str, out: &mut Vec<Output>) {
+        self.phase = Phase::Waking(cause);
+        self.open(out);
+    }
+
+    fn open(&mut self, out: &mut Vec<Output>) {
+        self.asked += 1;
+        out.push(Output::Open(self.asked));
+    }
+
+    fn opened(&mut self, now: Now, opened: Opened, took_us: u64, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::Opening => {
+                self.trouble = None;
+                self.phase = Phase::Asleep;
+                self.head = Position {
+                    epoch: opened.epoch,
+                    newest: opened.newest,
+                    oldest: opened.oldest,
+                    bytes: opened.bytes,
+                };
+                out.push(Output::Known { newest: opened.newest });
+                self.find_seats(now, opened.seats);
+                if !self.wake_tickets.is_empty() {
+                    self.wake("wake", out);
+                }
+            }
+            Phase::Waking(_) | Phase::Recovering { .. } => {
+                self.reopened(now, opened, took_us, out);
+            }
+            Phase::Asleep | Phase::Awake(_) | Phase::Hibernating(_) => {}
+        }
+    }
+
+    fn woke(&mut self, now: Now, room: Room, took_us: u64, out: &mut Vec<Output>) {
+        let cause = match self.phase {
+            Phase::Waking(cause) => cause,
+            _ => "store",
+        };
+        self.phase = Phase::Awake(room);
+        self.needed = Needed { by: cause, at: now };
+        self.last_wake = Some(LastWake { cause, time: now.wall, took_us });
+        out.push(Output::Woke { cause, took_us });
+        let sleeps_in_ms = self.settings.sleep_after.as_millis() as u64;
+        self.tell_watchers(RoomState::Awake { woke_in_us: took_us, cause, sleeps_in_ms }, out);
+        self.answer_awake(now, out);
+    }
+
+    fn answer_awake(&mut self, now: Now, out: &mut Vec<Output>) {
+        for ticket in std::mem::take(&mut self.wake_tickets) {
+            out.push(Output::Answer(ticket, Ok(self.inspect(now))));
+        }
+    }
+
+    /// When the room sleeps if nothing happens: never while something is on its way to disk.
+    fn sleeps_at(&self) -> Option<u64> {
+        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty();
+        (matches!(self.phase, Phase::Awake(_)) && is_free)
+            .then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
+    }
+
+    fn hibernate(&mut self, out: &mut Vec<Output>) {
+        match std::mem::replace(&mut self.phase, Phase::Asleep) {
+            Phase::Awake(room) => {
+                out.push(Output::Hibernate(room.snapshot()));
+                self.phase = Phase::Hibernating(room);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !matches!(self.phase, Phase::Hibernating(_)) {
+            return;
+        }
+        let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
+        if is_wanted && self.sleep_tickets.is_empty() {
+            self.stay_awake(now); // somebody came just in time
+            return self.answer_awake(now, out);
+        }
+        self.phase = Phase::Asleep;
+        self.keys_asked = false;
+        out.push(Output::Slept);
+        self.tell_watchers(RoomState::Asleep, out);
+        for ticket in std::mem::take(&mut self.sleep_tickets) {
+            out.push(Output::Answer(ticket, Ok(self.inspect(now))));
+        }
+        if !self.wake_tickets.is_empty() {
+            self.wake("wake", out);
+        }
+    }
+
+    fn not_slept(&mut self, now: Now, error: &crate::store::Error, out: &mut Vec<Output>) {
+        self.stay_awake(now);
+        self.answer_awake(now, out);
+        let reason = error.to_string();
+        for ticket in std::mem::take(&mut self.sleep_tickets) {
+            let unavailable = Unavailable { retry_after_ms: 1_000, reason: reason.clone() };
+            out.push(Output::Answer(ticket, Err(unavailable)));
+        }
+    }
+
+    fn stay_awake(&mut self, now: Now) {
+        match std::mem::replace(&mut self.phase, Phase::Asleep) {
+            Phase::Hibernating(room) => {
+                self.phase = Phase::Awake(room);
+                self.needed.at = now;
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn try_again(&self, id: Option<u64>) -> ServerFrame {
+        ServerFrame::Error {
+            id,
+            code: ErrorCode::RoomUnavailable,
+            retry_after: Some(self.retry_after_ms()),
+            reason: "the store is unwell; try again with the same key".into(),
+        }
+    }
+
+    fn tell_watchers(&self, state: RoomState, out: &mut Vec<Output>) {
+        let watching = self.seats.iter().filter(|seat| seat.watch);
+        for connection in watching.filter_map(crate::room::Seat::connection) {
+            out.push(Output::Send(connection, state.clone().frame()));
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, mail: Mail) {
+        self.bytes += mail.bytes();
+        self.mail.push_back(mail);
+    }
+}
+
+impl Mail {
+    /// What it costs to keep, for limits.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publish { payload, .. } => payload.len(),
+            Self::Join(join) => join.attachment.as_ref().map_or(0, String::len),
+            Self::Rename { .. } | Self::Gone { .. } => 0,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What goes into the machine and what comes out.
+
+use bytes::Bytes;
+
+use crate::protocol::v1::{RoomState, ServerFrame, Since};
+use crate::protocol::{Author, Claim, CloseReason, Epoch, Payload, Position, Profile};
+use crate::protocol::{KeyHash, Sid, Timestamp, seed};
+use crate::room::Connection;
+use crate::store::{Error, Message, Opened, Record, Slice};
+
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For what is told and stored.
+    pub wall: Timestamp,
+    /// For deadlines: milliseconds on a clock that never runs backwards.
+    pub ms: u64,
+}
+
+/// A message to the keeper from a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mail {
+    /// A client wants a seat.
+    Join(Box<Join>),
+    /// A client says something.
+    Publish {
+        /// Who.
+        connection: Connection,
+        /// The request's number.
+        id: Option<u64>,
+        /// The idempotency key.
+        key: Option<String>,
+        /// What.
+        payload: Payload,
+    },
+    /// A seed client takes another name.
+    Rename {
+        /// Who.
+        connection: Connection,
+        /// The new name.
+        name: String,
+    },
+    /// A connection has ended.
+    Gone {
+        /// Which.
+        connection: Connection,
+        /// How.
+        how: Gone,
+    },
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// With a goodbye: its seat ends now.
+    Ended,
+    /// Without one: its seat's windows begin.
+    Lost,
+    /// As lost, and the reader found that the log begins only here.
+    BehindRetention {
+        /// The oldest message there is.
+        oldest: u64,
+    },
+}
+
+/// How a client wants to be seated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The connection.
+    pub connection: Connection,
+    /// What it speaks.
+    pub profile: Profile,
+    /// The name to show; absent on a kept seat, it stays.
+    pub name: Option<String>,
+    /// Labels, likewise.
+    pub tags: Option<Vec<String>>,
+    /// JSON text, likewise.
+    pub attachment: Option<String>,
+    /// What its session token says, already verified.
+    pub claim: Option<Claim>,
+    /// Where its copy of the log ends.
+    pub since: Option<Since>,
+    /// How many messages it wants when it has none.
+    pub history: u64,
+    /// Whether it wants `room` frames.
+    pub watch: bool,
+    /// A seed client's position: the newest message when its socket was accepted.
+    pub accepted: Option<Position>,
+    /// The dice were thrown outside: an id for a new seat.
+    pub fresh_sid: Sid,
+    /// And an author.
+    pub fresh_author: Author,
+}
+
+/// What happens to a keeper.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A session wants something.
+    Mail(Mail),
+    /// The store answers a question.
+    Told {
+        /// Which.
+        asked: u64,
+        /// The answer.
+        told: Told,
+        /// How long it took.
+        took_us: u64,
+    },
+    /// The answer to [`Output::Append`].
+    Appended(Result<Epoch, Error>),
+    /// The answer to [`Output::Hibernate`].
+    Hibernated(Result<(), Error>),
+    /// An operator wants something.
+    Operate(Operation, Ticket),
+    /// The deadline has come.
+    Tick,
+}
+
+/// What the store knows.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// The answer to [`Output::Open`].
+    Opened(Result<Opened, Error>),
+    /// The answer to [`Output::ReadKeys`].
+    Keys(Result<Vec<(KeyHash, u64)>, Error>),
+    /// The answer to [`Output::Read`].
+    Messages(Result<Slice, Error>),
+}
+
+/// What operators can want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// To see the room.
+    Inspect,
+    /// To have it asleep.
+    Hibernate,
+    /// To have it awake.
+    Wake,
+}
+
+/// Which operator waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the task does, in exactly this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Question of this number: what is there of the room?
+    Open(u64),
+    /// Question of this number: which keys does it remember?
+    ReadKeys(u64),
+    /// Question of this number: the messages from this one on.
+    Read(u64, u64),
+    /// Put records on disk.
+    Append(Vec<Record>),
+    /// Move everything to the room's rows, with the rules' state.
+    Hibernate(Bytes),
+    /// The room is known: its newest message is this one.
+    Known {
+        /// The newest message.
+        newest: u64,
+    },
+    /// Everybody hears these.
+    Broadcast(Vec<Message>),
+    /// The room is awake.
+    Woke {
+        /// What needed it.
+        cause: &'static str,
+        /// How long it took to wake.
+        took_us: u64,
+    },
+    /// The room is out of memory; so can the ring be.
+    Slept,
+    /// A connection has its seat and reads from `start` on.
+    Seated {
+        /// Which.
+        connection: Connection,
+        /// The log's epoch.
+        epoch: Epoch,
+        /// The first message it is sent.
+        start: u64,
+        /// Whether it may miss what is no longer kept.
+        may_skip: bool,
+    },
+    /// A frame to one v1 client.
+    Send(Connection, ServerFrame),
+    /// A frame to one v1 client once it was sent everything up to `after`.
+    SendAfter(Connection, u64, ServerFrame),
+    /// A line to seed clients, likewise. A later one of its kind makes it worthless.
+    SeedLine {
+        /// To whom.
+        to: Vec<Connection>,
+        /// The message they come after.
+        after: u64,
+        /// The line.
+        line: seed::ServerFrame,
+    },
+    /// End a connection.
+    Close {
+        /// Which.
+        connection: Connection,
+        /// Why.
+        reason: CloseReason,
+        /// When to come back, in ms.
+        retry_after: Option<u64>,
+    },
+    /// A connection has left, its outbox can be forgotten.
+    Forget(Connection),
+    /// Tell an operator.
+    Answer(Ticket, Result<Inspection, Unavailable>),
+    /// Nobody needs this keeper any more.
+    Retire,
+}
+
+/// A room as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Inspection {
+    /// Its name.
+    pub room: String,
+    /// `awake`, `asleep`, `waking`, `cold` (on disk, nobody seated) or `degraded`.
+    pub state: &'static str,
+    /// Seats, connected or not.
+    pub seats: usize,
+    /// Bytes on disk, as of the last time it was opened.
+    pub bytes: u64,
+    /// The newest position.
+    pub head: Head,
+    /// The last time it woke.
+    pub last_wake: Option<LastWake>,
+    /// What keeps it awake.
+    pub why_awake: Option<WhyAwake>,
+}
+
+/// A position as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Head {
+    /// The log's epoch.
+    pub epoch: String,
+    /// The newest message.
+    pub seq: u64,
+}
+
+/// How a room woke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct LastWake {
+    /// What needed it.
+    pub cause: &'static str,
+    /// When it was awake.
+    pub time: Timestamp,
+    /// How long it took.
+    pub took_us: u64,
+}
+
+/// What keeps a room awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct WhyAwake {
+    /// The last event that needed the room, or `store` while records are on their way to disk.
+    pub holder: &'static str,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it sleeps if nothing happens.
+    pub sleeps_in_ms: u64,
+}
+
+/// Why an operator cannot have what it wants now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the room is unavailable: {reason}")]
+pub struct Unavailable {
+    /// When to ask again.
+    pub retry_after_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+impl RoomState {
+    pub(super) fn frame(self) -> ServerFrame {
+        ServerFrame::Room { state: self }
+    }
+}

@@ -1,0 +1,290 @@
+//! The thin loop round a keeper's [`State`]: it feeds it and does what it says, in that order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::mailbox::Taken;
+use super::state::{Found, Input, Inspection, Mail, Now, Output, State, Ticket, Told, Unavailable};
+use super::{Letter, Mailbox, Settings};
+use crate::outbox::{Outbox, Ring, Seated};
+use crate::protocol::framing::wrap_json;
+use crate::protocol::v1::ServerFrame;
+use crate::protocol::{RoomName, Timestamp};
+use crate::room::Connection;
+use crate::store::{Engine, Error, Store};
+use crate::telemetry::{Held, Metrics};
+
+const AWAKE: &str = "awake";
+const ASLEEP: &str = "asleep";
+
+/// The most messages read from the store at once.
+const SLICE_MESSAGES: usize = 256;
+
+/// What a keeper needs of the world.
+pub struct Keeper {
+    /// The room.
+    pub room: RoomName,
+    /// What keepers go by.
+    pub settings: Settings,
+    /// Where its letters come in.
+    pub mailbox: Arc<Mailbox>,
+    /// Where its room lies.
+    pub store: Store,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// Asks to be let go; `false` if there is mail after all.
+    pub retire: Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send>,
+}
+
+struct Task {
+    keeper: Keeper,
+    state: State,
+    ring: Arc<Ring>,
+    outboxes: HashMap<Connection, Arc<Outbox>>,
+    operators: HashMap<Ticket, oneshot::Sender<Result<Inspection, Unavailable>>>,
+    next_ticket: u64,
+    backlog: VecDeque<Letter>,
+    clock: Instant,
+    out: Vec<Output>,
+    /// This room among those of its state.
+    counted: Held,
+}
+
+/// Keeps a room until nobody needs it.
+#[tracing::instrument(name = "room", skip_all, fields(id = %keeper.room))]
+pub async fn run(keeper: Keeper, found: Found) {
+    let clock = Instant::now();
+    let mut out = Vec::new();
+    let secret = keeper.store.engine().identity().secret;
+    let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
+    let state = State::new(room, settings, secret, found, now(clock), &mut out);
+    let ring = Ring::new(0, keeper.settings.outbox.clone());
+    let counted = keeper.metrics.rooms.of(ASLEEP).hold();
+    Task {
+        keeper,
+        state,
+        ring,
+        outboxes: HashMap::new(),
+        operators: HashMap::new(),
+        next_ticket: 0,
+        backlog: VecDeque::new(),
+        clock,
+        out,
+        counted,
+    }
+    .run()
+    .await;
+}
+
+fn now(clock: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { wall: Timestamp(wall.as_millis() as u64), ms: clock.elapsed().as_millis() as u64 }
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let now = now(self.clock);
+            self.state.settle(now, &mut self.out);
+            if self.perform() {
+                return;
+            }
+            let taken = self.wait().await;
+            self.feed(taken);
+        }
+    }
+
+    /// Waits for something to do.
+    async fn wait(&mut self) -> Option<Taken> {
+        let wants_letters = self.state.wants_mail();
+        if wants_letters && !self.backlog.is_empty() {
+            return Some(Taken::default());
+        }
+        let due = self.state.deadline().map(|ms| self.clock + Duration::from_millis(ms));
+        let expiry = self.ring.expire(Instant::now());
+        let Some(at) = due.into_iter().chain(expiry).min() else {
+            return Some(self.keeper.mailbox.take(wants_letters).await);
+        };
+        tokio::select! {
+            biased;
+            taken = self.keeper.mailbox.take(wants_letters) => Some(taken),
+            () = tokio::time::sleep_until(at) => None,
+        }
+    }
+
+    fn feed(&mut self, taken: Option<Taken>) {
+        let now = now(self.clock);
+        let Some(Taken { answers, letters }) = taken else {
+            return self.state.step(now, Input::Tick, &mut self.out);
+        };
+        for answer in answers {
+            self.state.step(now, answer, &mut self.out);
+        }
+        self.backlog.extend(letters);
+        while self.state.wants_mail()
+            && let Some(letter) = self.backlog.pop_front()
+        {
+            let input = match letter {
+                Letter::Mail(mail, outbox) => {
+                    if let (Mail::Join(join), Some(outbox)) = (&mail, outbox) {
+                        self.outboxes.insert(join.connection, outbox);
+                    }
+                    Input::Mail(mail)
+                }
+                Letter::Operate(operation, answer) => {
+                    self.next_ticket += 1;
+                    let ticket = Ticket(self.next_ticket);
+                    self.operators.insert(ticket, answer);
+                    Input::Operate(operation, ticket)
+                }
+            };
+            self.state.step(now, input, &mut self.out);
+        }
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new(); // a parked keeper keeps no buffer
+        }
+        // Windows may have ended while letters kept coming.
+        if self.state.deadline().is_some_and(|at| at <= now.ms) {
+            self.state.step(now, Input::Tick, &mut self.out);
+        }
+    }
+
+    /// Does what the state wrote; says whether the keeper may go.
+    fn perform(&mut self) -> bool {
+        let mut retires = false;
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                Output::Open(asked) => {
+                    self.ask(
+                        asked,
+                        |engine, room| Told::Opened(engine.open(room)),
+                        |error| Told::Opened(Err(error)),
+                    );
+                }
+                Output::ReadKeys(asked) => {
+                    self.ask(
+                        asked,
+                        |engine, room| Told::Keys(engine.keys(room)),
+                        |error| Told::Keys(Err(error)),
+                    );
+                }
+                Output::Read(asked, from) => {
+                    let bytes = self.keeper.settings.outbox.page_bytes;
+                    let read = move |engine: &dyn Engine, room: &RoomName| {
+                        Told::Messages(engine.read(room, from, SLICE_MESSAGES, bytes))
+                    };
+                    self.ask(asked, read, |error| Told::Messages(Err(error)));
+                }
+                Output::Append(records) => {
+                    let mailbox = self.keeper.mailbox.clone();
+                    let metrics = self.keeper.metrics.clone();
+                    let done = Box::new(move |result: Result<_, Error>| {
+                        metrics.store_unwell.set(i64::from(result.is_err()));
+                        if let Err(error) = &result {
+                            metrics.commits_failed.inc();
+                            warn!(%error, "an append failed");
+                        }
+                        mailbox.answer(Input::Appended(result));
+                    });
+                    self.keeper.store.engine().append(&self.keeper.room, records, done);
+                }
+                Output::Hibernate(rules) => self.hibernate(rules),
+                Output::Known { newest } => self.ring.start(newest),
+                Output::Broadcast(messages) => {
+                    self.keeper.metrics.messages.add(messages.len() as u64);
+                    self.ring.push(messages);
+                }
+                Output::Woke { cause, took_us } => self.woke(cause, took_us),
+                Output::Slept => self.slept(),
+                Output::Seated { connection, epoch, start, may_skip } => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        outbox.seat(Seated { ring: self.ring.clone(), epoch, start, may_skip });
+                    }
+                }
+                Output::Send(connection, frame) => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        let answers =
+                            matches!(frame, ServerFrame::Ok { .. } | ServerFrame::Error { .. });
+                        outbox.send(wrap_json(outbox.framing(), &frame.to_json()), answers);
+                    }
+                }
+                Output::SendAfter(connection, after, frame) => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        outbox.send_after(after, wrap_json(outbox.framing(), &frame.to_json()));
+                    }
+                }
+                Output::SeedLine { to, after, line } => {
+                    let frame = wrap_json(crate::protocol::Framing::Seed, &line.to_json());
+                    for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
+                        outbox.send_newest_after(after, frame.clone());
+                    }
+                }
+                Output::Close { connection, reason, retry_after } => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        outbox.close(reason, retry_after);
+                    }
+                }
+                Output::Forget(connection) => drop(self.outboxes.remove(&connection)),
+                Output::Answer(ticket, answer) => {
+                    if let Some(operator) = self.operators.remove(&ticket) {
+                        let _ = operator.send(answer); // an operator may have hung up
+                    }
+                }
+                Output::Retire => {
+                    retires = self.backlog.is_empty()
+                        && (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
+                }
+            }
+        }
+        retires
+    }
+
+    /// Asks the store something that may wait for a disk.
+    fn ask(
+        &self,
+        asked: u64,
+        question: impl FnOnce(&dyn Engine, &RoomName) -> Told + Send + 'static,
+        failed: impl FnOnce(Error) -> Told + Send + 'static,
+    ) {
+        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
+        let mailbox = self.keeper.mailbox.clone();
+        let started = Instant::now();
+        tokio::spawn(async move {
+            let told = store.run(move |engine| Ok(question(engine, &room))).await;
+            let told = told.unwrap_or_else(failed);
+            let took_us = started.elapsed().as_micros() as u64;
+            mailbox.answer(Input::Told { asked, told, took_us });
+        });
+    }
+
+    fn hibernate(&self, rules: bytes::Bytes) {
+        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
+        let mailbox = self.keeper.mailbox.clone();
+        tokio::spawn(async move {
+            let moved = store.run(move |engine| engine.hibernate(&room, Some(rules))).await;
+            mailbox.answer(Input::Hibernated(moved));
+        });
+    }
+
+    fn woke(&mut self, cause: &'static str, took_us: u64) {
+        debug!(cause, took_us, "awake");
+        let metrics = &self.keeper.metrics;
+        metrics.room_wakes.of(cause).inc();
+        metrics.room_wake.observe(Duration::from_micros(took_us));
+        self.counted = metrics.rooms.of(AWAKE).hold();
+    }
+
+    fn slept(&mut self) {
+        debug!("asleep");
+        self.ring.clear();
+        self.outboxes.shrink_to_fit();
+        let metrics = &self.keeper.metrics;
+        metrics.room_hibernations.inc();
+        self.counted = metrics.rooms.of(ASLEEP).hold();
+    }
+}
