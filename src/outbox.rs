@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::{CloseReason, Epoch, Framing};
 
-pub use reader::{Filled, Lost, Reader};
+pub use reader::{Filled, Lost, Reader, Tally};
 pub use ring::Ring;
 
 /// What a room may keep for its readers.
@@ -50,6 +50,7 @@ pub struct Outbox {
     outbox_bytes: usize,
     private: Mutex<Private>,
     wake: Notify,
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -105,6 +106,7 @@ impl Outbox {
             outbox_bytes: policy.outbox_bytes,
             private: Mutex::default(),
             wake: Notify::new(),
+            ended: Notify::new(),
         })
     }
 
@@ -159,6 +161,7 @@ impl Outbox {
     pub fn close(&self, reason: CloseReason, retry_after: Option<u64>) {
         self.private().closing.get_or_insert(Closing { reason, retry_after });
         self.wake.notify_one();
+        self.ended.notify_one();
     }
 
     fn private(&self) -> MutexGuard<'_, Private> {

@@ -14,6 +14,15 @@ use crate::store::Slice;
 /// How much is gathered for one write before it is offered to the transport.
 const GATHER_BYTES: usize = 64 * 1024;
 
+/// What [`Reader::fill`] has taken so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Publishes that were answered.
+    pub answered: usize,
+    /// Frames.
+    pub frames: u64,
+}
+
 /// Takes from a session's outbox, in order.
 pub struct Reader {
     outbox: Arc<Outbox>,
@@ -76,9 +85,8 @@ impl Reader {
         self.outbox.private().bytes > self.outbox.outbox_bytes
     }
 
-    /// Adds whole frames to `unsent`, about [`GATHER_BYTES`] of them, and to `answered` how
-    /// many publishes they answer.
-    pub fn fill(&mut self, unsent: &mut VecDeque<Bytes>, answered: &mut usize) -> Filled {
+    /// Adds whole frames to `unsent`, about [`GATHER_BYTES`] of them, and counts them.
+    pub fn fill(&mut self, unsent: &mut VecDeque<Bytes>, tally: &mut Tally) -> Filled {
         let mut gathered = 0;
         loop {
             let mut private = self.outbox.private();
@@ -88,7 +96,8 @@ impl Reader {
             while let Some(entry) = private.urgent.pop_front() {
                 private.bytes -= entry.frame.len();
                 gathered += entry.frame.len();
-                *answered += usize::from(entry.answers_publish);
+                tally.answered += usize::from(entry.answers_publish);
+                tally.frames += 1;
                 unsent.push_back(entry.frame);
             }
             if let Some(closing) = private.closing {
@@ -98,6 +107,7 @@ impl Reader {
             while let Some(entry) = private.ordered.pop_front_if(|entry| entry.after <= passed) {
                 private.bytes -= entry.frame.len();
                 gathered += entry.frame.len();
+                tally.frames += 1;
                 unsent.push_back(entry.frame);
             }
             let until = private.ordered.front().map_or(u64::MAX, |entry| entry.after);
@@ -108,6 +118,7 @@ impl Reader {
             }
             match cursor.ring.take(cursor.next, until, self.outbox.framing) {
                 Taken::Piece(bytes, next) => {
+                    tally.frames += next - cursor.next;
                     cursor.next = next;
                     gathered += bytes.len();
                     if !bytes.is_empty() {
@@ -147,6 +158,21 @@ impl Reader {
             return Err(Lost::Epoch);
         }
         Ok(())
+    }
+
+    /// Adds what skips the order, for a session's last write.
+    pub fn take_urgent(&mut self, unsent: &mut VecDeque<Bytes>) {
+        unsent.extend(self.outbox.private().urgent.drain(..).map(|entry| entry.frame));
+    }
+
+    /// Waits until the session is to end; then `fill` says how. Cancel-safe.
+    pub async fn ended(&self) {
+        self.outbox.ended.notified().await;
+    }
+
+    /// How the session is to end, if it is.
+    pub fn closing(&self) -> Option<Closing> {
+        self.outbox.private().closing
     }
 
     /// Waits until there may be something to [`fill`](Self::fill) with. Cancel-safe.
@@ -217,7 +243,7 @@ mod tests {
         }
 
         fn fill(&mut self) -> Filled {
-            self.reader.fill(&mut self.unsent, &mut 0)
+            self.reader.fill(&mut self.unsent, &mut Tally::default())
         }
 
         /// What was written, without the WebSocket headers.
@@ -320,10 +346,10 @@ mod tests {
         fix.outbox.close(CloseReason::TakenOver, None);
         fix.outbox.close(CloseReason::Drain, Some(5));
         let closing = Closing { reason: CloseReason::TakenOver, retry_after: None };
-        let mut answered = 0;
-        let filled = fix.reader.fill(&mut fix.unsent, &mut answered);
+        let mut tally = Tally::default();
+        let filled = fix.reader.fill(&mut fix.unsent, &mut tally);
         assert_eq!(filled, Filled::Close(closing), "the first reason stands");
-        assert_eq!((fix.written().as_str(), answered), ("ok", 1));
+        assert_eq!((fix.written().as_str(), tally), ("ok", Tally { answered: 1, frames: 1 }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -407,8 +407,7 @@ impl State {
         self.needed = Needed { by: cause, at: now };
         self.last_wake = Some(LastWake { cause, time: now.wall, took_us });
         out.push(Output::Woke { cause, took_us });
-        let sleeps_in_ms = self.settings.sleep_after.as_millis() as u64;
-        self.tell_watchers(RoomState::Awake { woke_in_us: took_us, cause, sleeps_in_ms }, out);
+        self.tell_watchers(self.room_state(now), out);
         self.answer_awake(now, out);
     }
 
@@ -482,6 +481,23 @@ impl State {
             code: ErrorCode::RoomUnavailable,
             retry_after: Some(self.retry_after_ms()),
             reason: "the store is unwell; try again with the same key".into(),
+        }
+    }
+
+    /// The room's state as watchers are told.
+    fn room_state(&self, now: Now) -> RoomState {
+        match (&self.trouble, &self.phase, self.last_wake) {
+            (Some(_), ..) => RoomState::Degraded { retry_after: self.retry_after_ms() },
+            (None, Phase::Awake(_) | Phase::Hibernating(_), Some(wake)) => {
+                let asleep_at =
+                    self.needed.at.ms + self.settings.sleep_after.as_millis() as u64;
+                RoomState::Awake {
+                    woke_in_us: wake.took_us,
+                    cause: wake.cause,
+                    sleeps_in_ms: asleep_at.saturating_sub(now.ms),
+                }
+            }
+            _ => RoomState::Asleep,
         }
     }
 

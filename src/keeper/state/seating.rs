@@ -120,6 +120,9 @@ impl State {
         };
         out.push(Output::Send(connection, ServerFrame::Welcome(Box::new(welcome))));
         out.push(Output::SendAfter(connection, newest, ServerFrame::Live { seq: newest }));
+        if join.watch {
+            out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
+        }
         if before.is_none_or(|seat| seat.row.left) {
             self.announce_join(now, &name, out);
         }

@@ -1,0 +1,342 @@
+//! A WebTransport session as a link.
+//!
+//! The first bidirectional stream that the client opens carries everything, both ways; its end
+//! is the session's. A browser learns our close code only from the frame in-band, so a goodbye
+//! waits until the client has had it: the stream is finished, then the client is given time to
+//! leave, and only then is the connection closed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as Cx, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::timeout;
+use tracing::debug;
+use wtransport::endpoint::{IncomingSession, SessionRequest};
+use wtransport::error::ConnectionError;
+use wtransport::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+
+use super::door::{self, Caller, Door, Refusal};
+use super::websocket::{HANDSHAKE, advance};
+use super::{Context, QuicSettings};
+use crate::protocol::framing::{kind_of, varint};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
+use crate::session::{self, End, Farewell, Link, Received};
+use crate::telemetry::WEBTRANSPORT;
+
+/// What is read from the stream at once.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// The most pieces given to the stream in one write.
+const PIECES: usize = 32;
+
+/// Streams of each kind that a client may have open: CONNECT, ours and a few for requests;
+/// control and the two of QPACK. quinn keeps memory for every permitted one.
+const BIDI_STREAMS: u32 = 8;
+const UNI_STREAMS: u32 = 3;
+
+/// Serves the WebTransport clients of one socket; ends when it is dropped.
+pub fn listen(
+    cx: Arc<Context>,
+    socket: UdpSocket,
+    tls: rustls::ServerConfig,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let listener = socket.local_addr()?;
+    let mut config = wtransport::ServerConfig::builder()
+        .with_bind_socket(socket)
+        .with_custom_tls_and_transport(tls, transport(&cx.config.quic))
+        .build();
+    config.quic_config_mut().incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
+    let endpoint = Endpoint::server(config)?;
+    Ok(async move {
+        loop {
+            let incoming = endpoint.accept().await;
+            tokio::spawn(serve(cx.clone(), incoming, listener));
+        }
+    })
+}
+
+fn transport(quic: &QuicSettings) -> quinn::TransportConfig {
+    let window = |bytes: usize| quinn::VarInt::from_u64(bytes as u64).unwrap_or(quinn::VarInt::MAX);
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_idle_timeout(quic.idle_timeout.try_into().ok())
+        .keep_alive_interval(Some(quic.keep_alive))
+        .max_concurrent_bidi_streams(BIDI_STREAMS.into())
+        .max_concurrent_uni_streams(UNI_STREAMS.into())
+        .stream_receive_window(window(quic.stream_window))
+        .receive_window(window(quic.stream_window * 4))
+        .send_window(quic.send_window as u64)
+        .datagram_receive_buffer_size(Some(64 * 1024))
+        .datagram_send_buffer_size(32 * 1024);
+    transport
+}
+
+async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr) {
+    let peer = incoming.remote_address();
+    let accepted = timeout(HANDSHAKE, async {
+        let request = incoming.await?;
+        Ok::<_, ConnectionError>(accept(&cx, request, listener).await)
+    });
+    let Ok(Ok(Some((connection, room, entered)))) = accepted.await else {
+        debug!(%peer, "a WebTransport handshake came to nothing");
+        return;
+    };
+    // The stream that carries everything; a client that opens none never says hello.
+    let (send, recv) = match timeout(cx.config.session.hello_timeout, connection.accept_bi()).await
+    {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(_)) => return,
+        Err(_) => {
+            let reason = CloseReason::NoHello;
+            cx.metrics.sessions_closed.of(reason.slug()).inc();
+            connection.close(code(reason.code(Profile::V1)), reason.slug().as_bytes());
+            return;
+        }
+    };
+    debug!(%peer, "a WebTransport session opened");
+    let link = WebTransportLink::new(connection, send, recv, cx.config.session.message_bytes);
+    session::run(link, Profile::V1, cx.place(room, entered)).await;
+}
+
+/// Answers a request; nothing if it was refused.
+async fn accept(
+    cx: &Context,
+    request: SessionRequest,
+    listener: SocketAddr,
+) -> Option<(Connection, crate::protocol::RoomName, session::Entered)> {
+    let caller =
+        Caller { origin: request.origin(), host: Some(request.authority()), listener };
+    let admitted = door::room(cx, Door::WebTransport, request.path())
+        .and_then(|room| Ok((room, door::admit(cx, caller)?)));
+    let offered = request.headers().get("wt-available-protocols").map(String::as_str);
+    let admitted = admitted.and_then(|admitted| match offered.map(offers_v1) {
+        Some(false) => Err(Refusal::NotFound), // it speaks nothing that we do
+        other => Ok((admitted, other.is_some())),
+    });
+    let ((room, entered), answers) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            match refusal.webtransport_status() {
+                403 => request.forbidden().await,
+                429 => request.too_many_requests().await,
+                _ => request.not_found().await,
+            }
+            return None;
+        }
+    };
+    let connection = match answers {
+        true => request.accept_with_headers([("wt-protocol", format!("\"{}\"", v1::NAME))]).await,
+        false => request.accept().await,
+    };
+    Some((connection.ok()?, room, entered))
+}
+
+/// Whether a list of protocols (structured-field strings, RFC 8941) has ours in it.
+fn offers_v1(list: &str) -> bool {
+    list.split(',').any(|item| item.trim().trim_matches('"') == v1::NAME)
+}
+
+fn code(code: u16) -> VarInt {
+    VarInt::from_u32(code.into())
+}
+
+type Gone = Pin<Box<dyn Future<Output = ConnectionError> + Send>>;
+
+/// The server's end of a WebTransport session.
+pub struct WebTransportLink {
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    message_bytes: usize,
+    read: BytesMut,
+    /// Ends with the connection and knows how; meanwhile it drops what nobody reads.
+    gone: Gone,
+    is_over: bool,
+}
+
+impl WebTransportLink {
+    fn new(
+        connection: Connection,
+        send: SendStream,
+        recv: RecvStream,
+        message_bytes: usize,
+    ) -> Self {
+        let gone = Box::pin(drop_the_rest(connection.clone()));
+        let read = BytesMut::new();
+        Self { connection, send, recv, message_bytes, read, gone, is_over: false }
+    }
+
+    /// The record at the front of what was read: `None` while it is not complete.
+    fn record(&mut self) -> Result<Option<Received>, CloseReason> {
+        let Some((length, taken)) = varint(&self.read) else { return Ok(None) };
+        let Some(body_bytes) = length.checked_sub(1) else {
+            return Err(CloseReason::ProtocolError); // there is not even a kind
+        };
+        if body_bytes > self.message_bytes as u64 {
+            return Err(CloseReason::MessageTooLarge);
+        }
+        let Some(&kind) = self.read.get(taken) else { return Ok(None) };
+        let kind = kind_of(kind).ok_or(CloseReason::ProtocolError)?;
+        let end = taken + 1 + body_bytes as usize;
+        if self.read.len() < end {
+            self.read.reserve(end - self.read.len());
+            return Ok(None);
+        }
+        let mut record = self.read.split_to(end);
+        record.advance(taken + 1);
+        if self.read.is_empty() {
+            self.read = BytesMut::new(); // an idle link holds no buffer
+        }
+        Ok(Some(Received::Frame(kind, record.freeze())))
+    }
+}
+
+/// Receives datagrams and further streams to drop them, until the connection ends.
+async fn drop_the_rest(connection: Connection) -> ConnectionError {
+    let datagrams = async {
+        loop {
+            if let Err(error) = connection.receive_datagram().await {
+                return error;
+            }
+        }
+    };
+    let streams = async {
+        loop {
+            if let Err(error) = connection.accept_bi().await {
+                return error;
+            }
+        }
+    };
+    tokio::select! {
+        error = datagrams => error,
+        error = streams => error,
+    }
+}
+
+fn end_of(error: &ConnectionError) -> End {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            End::Closed(u32::try_from(close.code().into_inner()).ok())
+        }
+        _ => End::Broken,
+    }
+}
+
+impl Link for WebTransportLink {
+    const TRANSPORT: &'static str = WEBTRANSPORT;
+
+    fn framing(_profile: Profile) -> Framing {
+        Framing::V1WebTransport
+    }
+
+    fn poll_recv(&mut self, cx: &mut Cx<'_>) -> Poll<Received> {
+        loop {
+            match self.record() {
+                Ok(Some(received)) => return Poll::Ready(received),
+                Ok(None) => {}
+                Err(reason) => return Poll::Ready(Received::End(End::Refused(reason))),
+            }
+            if let Poll::Ready(error) = self.gone.as_mut().poll(cx) {
+                self.is_over = true;
+                return Poll::Ready(Received::End(end_of(&error)));
+            }
+            let mut buffer = [0; READ_BUFFER];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match Pin::new(self.recv.quic_stream_mut()).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Poll::Ready(Received::End(End::Broken)); // the stream is finished
+                }
+                Poll::Ready(Ok(())) => self.read.extend_from_slice(buffer.filled()),
+                // The connection is ending: `gone` is about to say how. A stream that was only
+                // reset ends the session as well.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                    return self.gone.as_mut().poll(cx).map(|error| {
+                        self.is_over = true;
+                        Received::End(end_of(&error))
+                    });
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Received::End(End::Broken)),
+            }
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Cx<'_>,
+        unsent: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        if unsent.is_empty() {
+            return Poll::Pending;
+        }
+        // quinn keeps the pieces themselves: nothing is copied.
+        let mut pieces = [const { Bytes::new() }; PIECES];
+        let count = unsent.len().min(PIECES);
+        for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
+            *piece = bytes.clone();
+        }
+        let write = self.send.quic_stream_mut().write_chunks(&mut pieces[..count]);
+        match pin!(write).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(written)) => {
+                advance(unsent, written.bytes);
+                Poll::Ready(Ok(written.bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+        }
+    }
+
+    fn take_control(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// QUIC keeps itself alive, and ends after its idle timeout.
+    fn ping() -> Option<Bytes> {
+        None
+    }
+
+    async fn close(mut self, farewell: Farewell) {
+        let Farewell { unsent, close, linger } = farewell;
+        if self.is_over {
+            return;
+        }
+        let say = async {
+            for bytes in &unsent {
+                self.send.write_all(bytes).await.ok()?;
+            }
+            self.send.finish().await.ok() // waits until all of it is acknowledged
+        };
+        if timeout(linger, say).await.is_ok() && close.is_some() {
+            // Acknowledged is not read: the client leaves once it has read our goodbye.
+            let _ = timeout(linger, &mut self.gone).await;
+        }
+        let (number, text) = close.unwrap_or((0, ""));
+        self.connection.close(code(number), text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_protocol_is_found_among_those_offered() {
+        assert!(offers_v1("\"dormouse.v1\""));
+        assert!(offers_v1("\"other\", \"dormouse.v1\""));
+        assert!(!offers_v1("\"dormouse.v2\""));
+        assert!(!offers_v1(""));
+    }
+
+    /// A record's kinds are all that a stream may carry.
+    #[test]
+    fn every_kind_has_a_framing() {
+        assert_eq!(kind_of(1), Some(BodyKind::Json));
+        assert_eq!(kind_of(2), Some(BodyKind::Binary));
+        assert_eq!(kind_of(0), None);
+    }
+}

@@ -1,0 +1,520 @@
+//! The loop of one session.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::liveness::{Due, Liveness};
+use super::seed::{Seed, fitting};
+use super::{End, Farewell, Link, Place, Received, dice, v1};
+use crate::keeper::state::{Gone, Join, Mail};
+use crate::keeper::{Letter, Mailbox, Refused};
+use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally};
+use crate::protocol::framing::wrap_json;
+use crate::protocol::v1::{ClientFrame, ErrorCode, Hello, Refusal, ServerFrame, decode};
+use crate::protocol::{
+    Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
+};
+use crate::room::Connection;
+use crate::store::{Error, Slice};
+use crate::telemetry::Counter;
+
+/// The most messages caught up with at once.
+const SLICE_MESSAGES: usize = 256;
+
+type CatchUp = Pin<Box<dyn Future<Output = Result<Slice, Error>> + Send>>;
+
+/// A session while it lasts.
+pub(super) struct Life<L> {
+    link: L,
+    profile: Profile,
+    place: Place,
+    connection: Connection,
+    reader: Reader,
+    tally: Tally,
+    /// Chosen for the wire, not yet taken by it.
+    unsent: VecDeque<Bytes>,
+    /// Where mail goes once the session has asked for a seat.
+    mailbox: Option<Arc<Mailbox>>,
+    /// Mail that found the mailbox full; nothing is read until it is gone.
+    waiting: Option<Letter>,
+    in_flight: usize,
+    catching_up: Option<CatchUp>,
+    liveness: Liveness,
+    alarm: Pin<Box<Sleep>>,
+    seed: Seed,
+    /// A seed client's place in the log, from the moment its socket was accepted.
+    accepted: Option<Position>,
+    frames_received: Arc<Counter>,
+    frames_sent: Arc<Counter>,
+}
+
+/// What the loop woke up for.
+enum Happened {
+    Received(Received),
+    Wrote(std::io::Result<usize>),
+    Changed,
+    CaughtUp(Result<Slice, Error>),
+    Space,
+    Alarm,
+    Drained(Duration),
+}
+
+/// How a session ended, and who said so.
+enum Ending {
+    /// The client is gone, or said so.
+    Theirs { gone: Gone, answer: bool },
+    /// We end it.
+    Ours { gone: Gone, closing: Closing },
+}
+
+impl Ending {
+    fn ours(reason: CloseReason) -> Self {
+        let closing = Closing { reason, retry_after: None };
+        Self::Ours { gone: Gone::Lost, closing }
+    }
+}
+
+impl<L: Link> Life<L> {
+    pub(super) async fn new(link: L, profile: Profile, place: Place) -> Self {
+        let now = Instant::now();
+        let outbox = Outbox::new(L::framing(profile), &place.dispatcher.settings().outbox);
+        let greets = profile == Profile::V1;
+        let liveness = Liveness::new(now, &place.settings, L::ping().is_some(), greets);
+        let metrics = &place.metrics;
+        Self {
+            link,
+            profile,
+            connection: place.dispatcher.connection(),
+            reader: Reader::new(outbox),
+            tally: Tally::default(),
+            unsent: VecDeque::new(),
+            mailbox: None,
+            waiting: None,
+            in_flight: 0,
+            catching_up: None,
+            liveness,
+            alarm: Box::pin(sleep_until(now)),
+            seed: Seed::new(now),
+            accepted: match profile {
+                Profile::V1 => None,
+                Profile::Seed => position(&place).await,
+            },
+            frames_received: metrics.frames_received.of(L::TRANSPORT),
+            frames_sent: metrics.frames_sent.of(L::TRANSPORT),
+            place,
+        }
+    }
+
+    /// Lives to the end.
+    pub(super) async fn live(mut self) {
+        let ending = loop {
+            match self.turn().await {
+                Ok(()) => {}
+                Err(ending) => break ending,
+            }
+        };
+        self.end(ending).await;
+    }
+
+    /// One turn of the loop: choose what to write, wait, deal with what happened.
+    async fn turn(&mut self) -> Result<(), Ending> {
+        self.fill()?;
+        let now = Instant::now();
+        if !self.unsent.is_empty() {
+            self.liveness.owes(now);
+        }
+        match self.liveness.due(now) {
+            Due::Nothing => {}
+            Due::Ping => return Ok(self.send_own(L::ping())),
+            Due::End(reason) => return Err(Ending::ours(reason)),
+        }
+        if let Some(at) = self.liveness.deadline()
+            && (at < self.alarm.deadline() || self.alarm.is_elapsed())
+        {
+            self.alarm.as_mut().reset(at);
+        }
+        match self.wait().await {
+            Happened::Received(Received::Frame(kind, body)) => {
+                self.liveness.heard(Instant::now());
+                self.frames_received.inc();
+                let read = match self.profile {
+                    Profile::V1 => self.read_v1(kind, &body).await,
+                    Profile::Seed => self.read_seed(kind, &body).await,
+                };
+                self.owe_control();
+                read
+            }
+            Happened::Received(Received::Alive) => {
+                self.liveness.heard(Instant::now());
+                self.owe_control();
+                Ok(())
+            }
+            Happened::Received(Received::End(end)) => {
+                self.owe_control();
+                Err(self.ended(end))
+            }
+            Happened::Wrote(Ok(_)) => {
+                self.liveness.took(Instant::now(), self.unsent.is_empty());
+                Ok(())
+            }
+            Happened::Wrote(Err(_)) => Err(Ending::Theirs { gone: Gone::Lost, answer: false }),
+            Happened::Changed | Happened::Alarm => match self.reader.closing() {
+                Some(closing) if !self.unsent.is_empty() => {
+                    Err(Ending::Ours { gone: Gone::Lost, closing })
+                }
+                _ => Ok(()),
+            },
+            Happened::CaughtUp(slice) => self.caught_up(slice),
+            Happened::Space => self.deliver_waiting().await,
+            Happened::Drained(spread) => Err(self.drained(spread)),
+        }
+    }
+
+    /// Chooses what to write next, once everything chosen before is taken.
+    fn fill(&mut self) -> Result<(), Ending> {
+        if !self.unsent.is_empty() || self.catching_up.is_some() {
+            return Ok(());
+        }
+        let filled = self.reader.fill(&mut self.unsent, &mut self.tally);
+        let Tally { answered, frames } = std::mem::take(&mut self.tally);
+        self.in_flight = self.in_flight.saturating_sub(answered);
+        self.frames_sent.add(frames);
+        match filled {
+            Filled::Enough => {}
+            Filled::CatchUp { from } => {
+                let room = self.place.room.clone();
+                let bytes = self.place.dispatcher.settings().outbox.page_bytes;
+                let store = self.place.store.clone();
+                self.catching_up = Some(Box::pin(async move {
+                    store.run(move |engine| engine.read(&room, from, SLICE_MESSAGES, bytes)).await
+                }));
+            }
+            Filled::Close(closing) => return Err(Ending::Ours { gone: Gone::Lost, closing }),
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Happened {
+        let reads = self.reads();
+        if !reads {
+            self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
+        }
+        let idle = self.unsent.is_empty() && self.catching_up.is_none();
+        let Self { link, unsent, reader, catching_up, mailbox, alarm, place, .. } = self;
+        let reader: &mut Reader = reader;
+        tokio::select! {
+            happened = poll_fn(|cx| poll_link(link, unsent, reads, cx)) => happened,
+            () = async {
+                if idle { reader.changed().await } else { reader.ended().await }
+            } => Happened::Changed,
+            slice = async {
+                match catching_up {
+                    Some(slice) => slice.await,
+                    None => std::future::pending().await,
+                }
+            } => Happened::CaughtUp(slice),
+            () = async {
+                match mailbox {
+                    Some(mailbox) => mailbox.space().await,
+                    None => std::future::pending().await,
+                }
+            }, if self.waiting.is_some() => Happened::Space,
+            () = alarm.as_mut() => Happened::Alarm,
+            spread = place.entered.drained() => Happened::Drained(spread),
+        }
+    }
+
+    /// Whether the client is read from: not while its mail waits or it is owed too much, nor
+    /// between its hello and its seat.
+    fn reads(&self) -> bool {
+        self.waiting.is_none()
+            && self.in_flight < self.place.settings.publishes_in_flight
+            && !self.reader.is_full()
+            && (self.mailbox.is_none() || self.reader.is_seated())
+    }
+
+    async fn read_v1(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+        let is_greeted = self.mailbox.is_some();
+        match decode(kind, body) {
+            Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
+            Ok(ClientFrame::Hello(hello)) if !is_greeted => return self.hello(*hello).await,
+            Ok(_) if !is_greeted => return Err(Ending::ours(CloseReason::ProtocolError)),
+            Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
+            Ok(ClientFrame::Publish(publish)) => {
+                if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
+                    return self.refuse(refusal);
+                }
+                self.in_flight += 1;
+                let crate::protocol::v1::Publish { id, key, payload } = publish;
+                let connection = self.connection;
+                return self.send_mail(Mail::Publish { connection, id, key, payload }).await;
+            }
+            Ok(ClientFrame::Token) => {} // no keys are configured: there is nothing to check
+            Ok(ClientFrame::Bye) => {
+                let closing = Closing { reason: CloseReason::Ended, retry_after: None };
+                return Err(Ending::Ours { gone: Gone::Ended, closing });
+            }
+            Err(Refusal::Error { code: ErrorCode::UnknownType, .. }) if !is_greeted => {
+                return Err(Ending::ours(CloseReason::ProtocolError));
+            }
+            Err(refusal) => return self.refuse(refusal),
+        }
+        Ok(())
+    }
+
+    async fn hello(&mut self, hello: Hello) -> Result<(), Ending> {
+        if let Err(refusal) = v1::check_hello(&hello, &self.place.settings) {
+            return self.refuse(refusal);
+        }
+        self.liveness.greeted();
+        let secret = &self.place.store.engine().identity().secret;
+        let window_ms = self.place.settings.author_window.as_millis() as u64;
+        let claim = hello
+            .session
+            .and_then(|token| Claim::open(&token, secret, &self.place.room))
+            .filter(|claim| wall().since_ms(claim.issued) <= window_ms);
+        let history = hello.history.unwrap_or(v1::HISTORY).min(v1::HISTORY_MOST);
+        self.join(Join {
+            name: hello.name,
+            tags: hello.tags,
+            attachment: hello.attachment,
+            claim,
+            since: hello.since,
+            history,
+            watch: hello.watch,
+            ..self.blank_join()
+        })
+        .await
+    }
+
+    fn blank_join(&self) -> Join {
+        Join {
+            connection: self.connection,
+            profile: self.profile,
+            name: None,
+            tags: None,
+            attachment: None,
+            claim: None,
+            since: None,
+            history: 0,
+            watch: false,
+            accepted: self.accepted,
+            fresh_sid: Sid(dice()),
+            fresh_author: Author(dice()),
+        }
+    }
+
+    async fn read_seed(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+        if kind == BodyKind::Binary {
+            return Err(Ending::ours(CloseReason::BinaryRefused));
+        }
+        let Ok(text) = std::str::from_utf8(body) else {
+            return Err(Ending::ours(CloseReason::InvalidUtf8));
+        };
+        let Some(frame) = seed::decode(text) else {
+            self.place.metrics.frames_ignored.inc();
+            return Ok(());
+        };
+        if let seed::ClientFrame::Join { name } = frame {
+            let name = fitting(name, self.place.settings.limits.name_chars);
+            if std::mem::replace(&mut self.seed.joined, true) {
+                let connection = self.connection;
+                return self.send_mail(Mail::Rename { connection, name }).await;
+            }
+            return self.join(Join { name: Some(name), ..self.blank_join() }).await;
+        }
+        if !self.seed.joined && matches!(frame, seed::ClientFrame::Chat { .. }) {
+            return Err(Ending::ours(CloseReason::WithoutName));
+        }
+        if let Err(wait) = self.seed.take(Instant::now()) {
+            let frame = wrap_json(L::framing(self.profile), &wait.to_json());
+            self.reader.outbox().send(frame, false);
+            return Ok(());
+        }
+        let connection = self.connection;
+        match frame {
+            seed::ClientFrame::Chat { data } => {
+                let payload = Payload::Json(data);
+                self.send_mail(Mail::Publish { connection, id: None, key: None, payload }).await
+            }
+            seed::ClientFrame::UpdateName { name } if self.seed.joined => {
+                let name = fitting(name, self.place.settings.limits.name_chars);
+                self.send_mail(Mail::Rename { connection, name }).await
+            }
+            _ => {
+                self.place.metrics.frames_ignored.inc();
+                Ok(())
+            }
+        }
+    }
+
+    async fn join(&mut self, join: Join) -> Result<(), Ending> {
+        let outbox = self.reader.outbox().clone();
+        let letter = Letter::Mail(Mail::Join(Box::new(join)), Some(outbox));
+        let room = self.place.room.clone();
+        self.mailbox = Some(self.place.dispatcher.deliver(&room, letter).await);
+        Ok(())
+    }
+
+    async fn send_mail(&mut self, mail: Mail) -> Result<(), Ending> {
+        self.waiting = Some(Letter::Mail(mail, None));
+        self.deliver_waiting().await
+    }
+
+    async fn deliver_waiting(&mut self) -> Result<(), Ending> {
+        let (Some(letter), Some(mailbox)) = (self.waiting.take(), &self.mailbox) else {
+            return Ok(());
+        };
+        match mailbox.put(letter).map_err(|refused| *refused) {
+            Ok(()) => Ok(()),
+            Err(Refused::Full(letter)) => {
+                self.waiting = Some(letter);
+                Ok(())
+            }
+            // Our seat is gone, or the keeper would not be: a new connection begins anew.
+            Err(Refused::Closed(_)) => Err(Ending::ours(CloseReason::StoreUnavailable)),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), Ending> {
+        match refusal {
+            Refusal::Close(reason) => Err(Ending::ours(reason)),
+            Refusal::Error { id, code, reason } => {
+                self.answer(&ServerFrame::Error { id, code, retry_after: None, reason });
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(&self, frame: &ServerFrame) {
+        self.send_own(Some(wrap_json(L::framing(self.profile), &frame.to_json())));
+    }
+
+    fn send_own(&self, frame: Option<Bytes>) {
+        if let Some(frame) = frame {
+            self.reader.outbox().send(frame, false);
+        }
+    }
+
+    fn owe_control(&mut self) {
+        let control = self.link.take_control();
+        self.send_own(control);
+    }
+
+    fn caught_up(&mut self, slice: Result<Slice, Error>) -> Result<(), Ending> {
+        self.catching_up = None;
+        let Ok(slice) = slice else {
+            let closing = Closing {
+                reason: CloseReason::TooSlow,
+                retry_after: Some(1_000), // the store is unwell: its position is kept
+            };
+            return Err(Ending::Ours { gone: Gone::Lost, closing });
+        };
+        self.frames_sent.add(slice.messages.len() as u64);
+        match self.reader.caught_up(&slice, &mut self.unsent) {
+            Ok(()) => Ok(()),
+            Err(Lost::Epoch) => Err(Ending::ours(CloseReason::LogReset)),
+            Err(Lost::Retention { oldest }) => {
+                let closing = Closing { reason: CloseReason::TooSlow, retry_after: None };
+                Err(Ending::Ours { gone: Gone::BehindRetention { oldest }, closing })
+            }
+        }
+    }
+
+    fn ended(&self, end: End) -> Ending {
+        match end {
+            End::Closed(code) => {
+                let gone = if code == Some(1000) { Gone::Ended } else { Gone::Lost };
+                Ending::Theirs { gone, answer: true }
+            }
+            End::Broken => Ending::Theirs { gone: Gone::Lost, answer: false },
+            End::Refused(reason) => Ending::ours(reason),
+        }
+    }
+
+    fn drained(&mut self, spread: Duration) -> Ending {
+        let spread_ms = spread.as_millis() as u64;
+        let reconnect_after = if spread_ms == 0 { 0 } else { dice() % spread_ms };
+        if self.profile == Profile::V1 {
+            self.answer(&ServerFrame::Drain { reconnect_after });
+        }
+        let closing =
+            Closing { reason: CloseReason::Drain, retry_after: Some(reconnect_after) };
+        Ending::Ours { gone: Gone::Lost, closing }
+    }
+
+    async fn end(mut self, ending: Ending) {
+        // Answers that are ready leave with the goodbye.
+        self.reader.take_urgent(&mut self.unsent);
+        let linger = self.place.settings.close_linger;
+        let (gone, farewell, slug) = match ending {
+            Ending::Ours { gone, closing } => {
+                let farewell = Farewell::ours::<L>(self.unsent, self.profile, closing, linger);
+                (gone, Some(farewell), closing.reason.slug())
+            }
+            Ending::Theirs { gone, answer } => {
+                let farewell = answer.then(|| Farewell::theirs(self.unsent, linger));
+                (gone, farewell, if gone == Gone::Ended { "ended" } else { "lost" })
+            }
+        };
+        self.place.metrics.sessions_closed.of(slug).inc();
+        tracing::debug!(reason = slug, "a session ended");
+        let connection = self.connection;
+        let tell = async {
+            let Some(mailbox) = self.mailbox else { return };
+            let mut next = self.waiting.take(); // what it said before it left comes first
+            let mut gone = Some(Letter::Mail(Mail::Gone { connection, how: gone }, None));
+            while let Some(letter) = next.take().or_else(|| gone.take()) {
+                match mailbox.put(letter).map_err(|refused| *refused) {
+                    Ok(()) => {}
+                    Err(Refused::Full(letter)) => {
+                        next = Some(letter);
+                        mailbox.space().await;
+                    }
+                    Err(Refused::Closed(_)) => return,
+                }
+            }
+        };
+        let close = async {
+            match farewell {
+                Some(farewell) => self.link.close(farewell).await,
+                None => drop(self.link),
+            }
+        };
+        tokio::join!(tell, close);
+    }
+}
+
+fn poll_link<L: Link>(
+    link: &mut L,
+    unsent: &mut VecDeque<Bytes>,
+    reads: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Happened> {
+    if let Poll::Ready(wrote) = link.poll_write(cx, unsent) {
+        return Poll::Ready(Happened::Wrote(wrote));
+    }
+    if reads && let Poll::Ready(received) = link.poll_recv(cx) {
+        return Poll::Ready(Happened::Received(received));
+    }
+    Poll::Pending
+}
+
+/// The newest position of a room, without waking or starting anything.
+async fn position(place: &Place) -> Option<Position> {
+    let room = place.room.clone();
+    let opened = place.store.run(move |engine| engine.open(&room)).await.ok()?;
+    Some(Position { epoch: opened.epoch, seq: opened.newest })
+}
+
+fn wall() -> Timestamp {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(wall.as_millis() as u64)
+}

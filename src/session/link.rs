@@ -1,0 +1,65 @@
+//! What a transport gives a session.
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::Farewell;
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
+
+/// A client's connection: bytes in, bytes out, no policy.
+///
+/// Both directions are polled from the session's one task, side by side.
+pub trait Link: Send + 'static {
+    /// The metrics' and the log's name for the transport.
+    const TRANSPORT: &'static str;
+
+    /// How frames of a profile are wrapped here.
+    fn framing(profile: Profile) -> Framing;
+
+    /// The next thing from the client. After an [`End`] it is not asked again.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Received>;
+
+    /// Takes from the front of `unsent` what the transport takes now, and says how many bytes.
+    /// Pending while there is nothing to take or no room for it. Cancel-safe.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        unsent: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// A frame that the transport's own protocol owes the client: a WebSocket's pong, or the
+    /// answer to its close. It leaves between two frames like any other.
+    fn take_control(&mut self) -> Option<Bytes>;
+
+    /// A frame that makes the client's transport answer, if this transport does not do that by
+    /// itself.
+    fn ping() -> Option<Bytes>;
+
+    /// Says goodbye and closes. Bounded by the farewell's `linger`, a few times over.
+    fn close(self, farewell: Farewell) -> impl Future<Output = ()> + Send;
+}
+
+/// What came from a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A whole frame.
+    Frame(BodyKind, Bytes),
+    /// A sign of life without a meaning: a pong, a ping.
+    Alive,
+    /// Nothing more will come.
+    End(End),
+}
+
+/// How a client's side ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It closed, with a code if it gave one.
+    Closed(Option<u32>),
+    /// It is gone.
+    Broken,
+    /// What came cannot be read any further.
+    Refused(CloseReason),
+}
