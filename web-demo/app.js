@@ -99,11 +99,14 @@ byId("transports").addEventListener("change", ({ target }) => {
   connection.start();
 });
 
-// The browser itself follows the form's address; all that is left to do is to say goodbye.
-byId("place").addEventListener("submit", () => {
-  if (byId("place").elements.room.value === place.room) return;
-  connection.leave();
-  seat.session = undefined;
+byId("place").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { room, name } = byId("place").elements;
+  if (room.value !== place.room) {
+    connection.leave();
+    seat.session = undefined;
+  }
+  location.assign(`?${new URLSearchParams({ ...place, room: room.value, name: name.value })}`);
 });
 
 byId("retry").addEventListener("click", () => {
@@ -134,7 +137,7 @@ else {
   byId("badge-text").textContent = "Offline";
   byId("room-state").textContent = "There is no such room.";
   notice("A room's name is 1 to 128 letters, digits or any of . _ ~ -");
-  byId("retry").hidden = true;
+  for (const control of document.querySelectorAll("#composer > *, #transports input")) control.disabled = true;
 }
 
 function readPlace() {
@@ -152,10 +155,9 @@ function writePlace() {
   history.replaceState(null, "", `?${new URLSearchParams(place)}`);
   document.title = `${place.room} · Dormouse`;
   byId("room-name").textContent = place.room;
-  const { room, name, transport } = byId("place").elements;
+  const { room, name } = byId("place").elements;
   room.value = place.room;
   name.value = place.name;
-  transport.value = place.transport;
   byId("transports").elements.transport.value = place.transport;
 }
 
@@ -190,10 +192,10 @@ function notice(text, action) {
 function showRoom(state, { woke_in_us: us } = {}) {
   page.room = state === "well" ? "awake" : state;
   byId("room-state").textContent = {
-    asleep: "Asleep. Everyone stays connected, and the next message wakes the room.",
-    awake: us === undefined ? "Awake and listening." : `Awake: a message woke the room in ${duration(us)}.`,
+    asleep: "Asleep. The next message wakes it.",
+    awake: us === undefined ? "Awake and listening." : `Awake: a message woke it in ${duration(us)}.`,
     degraded: "The store is unwell. What you say may have to wait.",
-    unknown: page.state === "live" ? "Here and listening." : "Looking for the room…",
+    unknown: { live: "Here and listening.", closed: "Not connected." }[page.state] ?? "Looking for the room…",
   }[page.room];
 }
 

@@ -27,6 +27,7 @@ const PONG_TIMEOUT_MS = 10_000;
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 15_000;
 const SHORTEST_RETRY_MS = 100;
+const MESSAGE_TOO_LARGE = 4510;
 /** The most publishes that wait for an answer, fewer than the gateway lets be in flight. */
 const UNANSWERED = 50;
 
@@ -128,6 +129,7 @@ export class Connection extends EventTarget {
         trouble = `${capital(error.message)}.`;
       }
       if (!this.#wanted) break;
+      if (ending.code === MESSAGE_TOO_LARGE) this.#refuseAll(ending);
       if (!mayReturn(ending.code)) {
         this.#wanted = false;
         this.#tell("state", { state: "closed", transport: "none", trouble, final: ending.code });
@@ -243,6 +245,12 @@ export class Connection extends EventTarget {
     }
     if (publish) this.#answer(frame, { code: frame.code, reason: frame.reason });
     else this.#tell("trouble", { reason: frame.reason ?? frame.code });
+  }
+
+  /** Whichever of them it was: sent again, it would end the next link as well. */
+  #refuseAll(ending) {
+    const refusal = { code: ending.code, reason: explain(ending) };
+    for (const id of [...this.#unanswered.keys()]) this.#answer({ id }, refusal);
   }
 
   #answer(frame, detail) {

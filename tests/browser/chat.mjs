@@ -206,7 +206,7 @@ test("the page looks right in every state, narrow and wide, by day and by night"
     [ann, "Mine neither, and I came by QUIC."],
     [ann, "So who wakes it?"],
     [bob, "Whoever speaks next. It took 310 microseconds, history and all."],
-    [ann, "Good night, then 🌙"],
+    [ann, "Good night, then."],
   ];
   for (const [page, text] of conversation) {
     await page.say(text);
@@ -224,6 +224,7 @@ test("the page looks right in every state, narrow and wide, by day and by night"
 
   await gateway.stop();
   await ann.until("the page was reconnecting", () => !document.querySelector("#notice").hidden);
+  await ann.say("Did you hear that?");
   await photograph(ann, "reconnecting");
 });
 
