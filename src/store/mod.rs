@@ -11,7 +11,13 @@
 //! [`Engine`] is the seam for a replicated log later. Its methods other than
 //! [`append`](Engine::append) may wait for a disk: [`Store`] calls them off the runtime.
 
+mod memory;
 mod record;
+mod redb;
+mod row;
+mod standing;
+#[cfg(test)]
+mod suite;
 
 use std::sync::Arc;
 
@@ -19,7 +25,12 @@ use bytes::Bytes;
 
 use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
+pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
+pub use redb::Redb;
+
+/// How many of a room's last keyed publishes are remembered, whatever retention trims.
+pub const KEYS_KEPT: usize = 4096;
 
 /// What a store can fail with. The cause is the source.
 #[derive(Debug, Clone, thiserror::Error)]

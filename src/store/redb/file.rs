@@ -1,0 +1,222 @@
+//! The two files: their tables, how they are opened, and what a failure of one is.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+use super::super::Error;
+use super::super::row::DecodeError;
+
+/// The journal: commit sequence → one room's records of that commit.
+pub const JOURNAL: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("journal");
+/// What a file says of itself, in both files.
+pub const META: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+/// Room → its snapshot.
+pub const ROOMS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("rooms");
+/// Room and seat → the seat.
+pub const SEATS: PerRoom = redb::TableDefinition::new("seats");
+/// Room and first message → a chunk.
+pub const CHUNKS: PerRoom = redb::TableDefinition::new("chunks");
+/// Room and first message → the keys of the chunk that begins there, or began there.
+pub const KEYS: PerRoom = redb::TableDefinition::new("keys");
+
+/// A table with many rows per room, in order of a number.
+pub type PerRoom = redb::TableDefinition<'static, (&'static str, u64), &'static [u8]>;
+
+/// The waits between attempts to open a file that failed.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Which of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    Journal,
+    Rooms,
+}
+
+impl Name {
+    /// The file's name in the data directory.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Name::Journal => "journal.redb",
+            Name::Rooms => "rooms.redb",
+        }
+    }
+}
+
+/// Where the files lie: a directory, or a test's idea of a bad day.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file, or makes it.
+    fn open(&self, file: Name) -> Result<Database, DatabaseError>;
+
+    /// The place, in messages.
+    fn place(&self) -> String;
+}
+
+/// The data directory.
+pub struct Directory {
+    path: PathBuf,
+    journal_cache: usize,
+    rooms_cache: usize,
+}
+
+impl Directory {
+    /// Makes the directory if it is not there. It holds a secret: nobody else may look into it.
+    pub fn new(path: &Path, journal_cache: usize, rooms_cache: usize) -> Result<Self, Error> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path).map_err(|error| Error::Unwell {
+            doing: "make the data directory",
+            why: format!("{}: {error}", path.display()),
+        })?;
+        Ok(Self { path: path.into(), journal_cache, rooms_cache })
+    }
+}
+
+impl Disk for Directory {
+    fn open(&self, file: Name) -> Result<Database, DatabaseError> {
+        let cache = match file {
+            Name::Journal => self.journal_cache,
+            Name::Rooms => self.rooms_cache,
+        };
+        Database::builder().set_cache_size(cache).create(self.path.join(file.as_str()))
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// An open file, or why it is not open and when to try again. After any failed read or write
+/// the database refuses everything until it has been dropped and opened again.
+pub struct File {
+    name: Name,
+    db: Option<Database>,
+    why: Error,
+    wait: Duration,
+    retry: Instant,
+}
+
+impl File {
+    /// A file that has just been opened.
+    pub fn new(name: Name, db: Database) -> Self {
+        Self { name, db: Some(db), why: Error::Closed, wait: FIRST_WAIT, retry: Instant::now() }
+    }
+
+    /// The database itself.
+    pub fn db(&self) -> Result<&Database, Trouble> {
+        self.db.as_ref().ok_or_else(|| Trouble::Ours(self.why.clone()))
+    }
+
+    /// Begins to read what was committed last.
+    pub fn read(&self) -> Result<ReadTransaction, Trouble> {
+        Ok(self.db()?.begin_read()?)
+    }
+
+    /// Begins the next commit. Only one thread writes a file, so that this never waits.
+    ///
+    /// Quick-repair on every commit: without it, opening after a crash walks the whole file; and
+    /// the two-phase commit that it brings is what a failing fsync cannot destroy the file with.
+    pub fn write(&self) -> Result<WriteTransaction, Trouble> {
+        let mut txn = self.db()?.begin_write()?;
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+
+    /// Closes the file after a failure; [`heal`](Self::heal) may open it later.
+    pub fn fail(&mut self, why: Error) {
+        tracing::error!(file = self.name.as_str(), error = %why, "the store is unwell");
+        self.db = None;
+        self.why = why;
+        self.wait = FIRST_WAIT;
+        self.retry = Instant::now() + self.wait;
+    }
+
+    /// Closes the file for good.
+    pub fn close(&mut self) -> Result<(), DatabaseError> {
+        self.why = Error::Closed;
+        self.db.take().map_or(Ok(()), Database::close)
+    }
+
+    /// Why the file is not open; `None` while it is.
+    pub fn why(&self) -> Option<Error> {
+        self.db.is_none().then(|| self.why.clone())
+    }
+
+    /// When to try to open the file again; `None` while it is open.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.db.is_none().then_some(self.retry)
+    }
+
+    /// Puts back a file that was opened again.
+    pub fn heal(&mut self, db: Database) {
+        tracing::info!(file = self.name.as_str(), "the store is well again");
+        self.db = Some(db);
+    }
+
+    /// Opening again has failed too: waits twice as long.
+    pub fn still_failing(&mut self, why: Error) {
+        tracing::warn!(file = self.name.as_str(), error = %why, "the store is still unwell");
+        self.why = why;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.retry = Instant::now() + self.wait;
+    }
+}
+
+/// What goes wrong between here and the platter.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The database refused, or panicked: whether the file is still usable is uncertain.
+    Redb(String),
+    /// Something else, the file being well: a damaged row, a closed store.
+    Ours(Error),
+}
+
+impl Trouble {
+    /// As the caller of the store sees it.
+    pub fn into_error(self, doing: &'static str) -> Error {
+        match self {
+            Trouble::Redb(why) => Error::Unwell { doing, why },
+            Trouble::Ours(error) => error,
+        }
+    }
+
+    /// A row that is not what was written.
+    pub fn corrupt(what: String) -> Self {
+        Trouble::Ours(Error::Corrupt { what })
+    }
+}
+
+/// Names the row that could not be decoded.
+pub fn damaged(what: impl FnOnce() -> String) -> impl FnOnce(DecodeError) -> Trouble {
+    move |error| Trouble::corrupt(format!("{} ({error})", what()))
+}
+
+macro_rules! trouble_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Trouble {
+            fn from(error: $error) -> Self {
+                Trouble::Redb(error.to_string())
+            }
+        }
+    )*};
+}
+
+trouble_from!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::CursorError,
+    DatabaseError
+);
+
+/// Does something with the database, turning a panic (a file damaged from outside) into an
+/// error: the thread that meets it must live to answer.
+pub fn guarded<T>(what: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(what))
+        .unwrap_or_else(|_| Err(Trouble::Redb("the database panicked (a damaged file?)".into())))
+}

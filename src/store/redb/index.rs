@@ -1,0 +1,249 @@
+//! Which journal entries have not been moved, in memory.
+//!
+//! Built from the journal when the store opens, then kept by two threads: the journal's adds what
+//! it has committed, the mover takes away what it has committed. Everything else only looks.
+//!
+//! - An entry in the index is on disk in the journal: it was committed before it was added, and
+//!   only what has left the index is trimmed.
+//! - An entry that has left the index is on disk in the room's rows.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Bound, Range};
+use std::time::Instant;
+
+use super::super::{Record, Settings};
+use crate::protocol::RoomName;
+
+/// The most entries that one transaction trims: about 2 ms of work.
+pub const TRIM_ENTRIES: u64 = 10_000;
+
+/// The most rooms, and about the most bytes, that are moved in one transaction.
+const MOVE_ROOMS: usize = 500;
+const MOVE_BYTES: u64 = 16 << 20;
+
+/// One unmoved entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Unread {
+    /// Its key in the journal.
+    pub key: u64,
+    /// Its first message, and how many it has.
+    pub first: u64,
+    pub count: u32,
+    bytes: u32,
+    /// How many bytes the journal had taken before it, since it was opened.
+    at: u64,
+}
+
+/// What is unmoved of one room.
+#[derive(Debug, Clone)]
+pub struct Unmoved {
+    /// The second half of the room's epoch.
+    pub deletion: u64,
+    /// The newest message among the entries; 0 when there is none.
+    pub newest: u64,
+    /// The bytes of the entries.
+    pub bytes: u64,
+    /// Oldest first.
+    pub entries: VecDeque<Unread>,
+    since: Instant,
+    /// Its rows are damaged: it is not moved unasked, and holds nothing up.
+    aside: bool,
+}
+
+/// What the index needs to know of an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub key: u64,
+    pub deletion: u64,
+    pub bytes: usize,
+    pub first: u64,
+    pub count: u32,
+}
+
+impl Arrival {
+    /// An entry with these records.
+    pub fn new(key: u64, deletion: u64, bytes: usize, records: &[Record]) -> Self {
+        let seqs = || {
+            records.iter().filter_map(|record| match record {
+                Record::Message(message) => Some(message.seq),
+                _ => None,
+            })
+        };
+        let first = seqs().next().unwrap_or(0);
+        Self { key, deletion, bytes, first, count: seqs().count() as u32 }
+    }
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct Index {
+    settings: Settings,
+    rooms: BTreeMap<RoomName, Unmoved>,
+    /// The rooms by their first entry, but for those set aside.
+    oldest: BTreeMap<u64, RoomName>,
+    /// The rooms with more than their share of bytes, but for those set aside.
+    large: BTreeSet<RoomName>,
+    /// The entries of rooms set aside.
+    held: BTreeSet<u64>,
+    /// The key that the next entry gets.
+    pub next: u64,
+    /// The newest deletion of any room.
+    pub deletion: u64,
+    /// All entries before this key have been trimmed.
+    low: u64,
+    /// How many bytes the journal has taken since it was opened.
+    end: u64,
+}
+
+impl Index {
+    /// An empty index of a journal whose first entry is at `low`.
+    pub fn new(settings: Settings, low: u64, next: u64, deletion: u64) -> Self {
+        Self {
+            settings,
+            rooms: BTreeMap::new(),
+            oldest: BTreeMap::new(),
+            large: BTreeSet::new(),
+            held: BTreeSet::new(),
+            next,
+            deletion,
+            low,
+            end: 0,
+        }
+    }
+
+    /// Adds an entry that is on disk.
+    pub fn add(&mut self, room: &RoomName, arrival: Arrival, now: Instant) {
+        let Arrival { key, deletion, bytes, first, count } = arrival;
+        let entry = Unread { key, first, count, bytes: bytes as u32, at: self.end };
+        self.end += bytes as u64;
+        self.next = self.next.max(key + 1);
+        let unmoved = match self.rooms.get_mut(room) {
+            Some(unmoved) => unmoved,
+            None => {
+                self.oldest.insert(key, room.clone());
+                let entries = VecDeque::with_capacity(1);
+                let (newest, bytes, since, aside) = (0, 0, now, false);
+                let fresh = Unmoved { deletion, newest, bytes, entries, since, aside };
+                self.rooms.entry(room.clone()).or_insert(fresh)
+            }
+        };
+        unmoved.entries.push_back(entry);
+        unmoved.bytes += bytes as u64;
+        if count > 0 {
+            unmoved.newest = first + u64::from(count) - 1;
+        }
+        if unmoved.aside {
+            self.held.insert(key);
+        } else if unmoved.bytes > self.settings.journal_bytes {
+            self.large.insert(room.clone());
+        }
+    }
+
+    /// Takes away a room's entries up to `key`: they are in its rows.
+    pub fn moved(&mut self, room: &RoomName, key: u64, now: Instant) {
+        let Some(unmoved) = self.rooms.get_mut(room) else { return };
+        if let Some(first) = unmoved.entries.front() {
+            self.oldest.remove(&first.key);
+        }
+        if std::mem::take(&mut unmoved.aside) {
+            unmoved.entries.iter().for_each(|entry| _ = self.held.remove(&entry.key));
+        }
+        while let Some(entry) = unmoved.entries.pop_front_if(|entry| entry.key <= key) {
+            unmoved.bytes -= u64::from(entry.bytes);
+        }
+        unmoved.since = now;
+        if unmoved.bytes <= self.settings.journal_bytes {
+            self.large.remove(room);
+        }
+        match unmoved.entries.front() {
+            Some(first) => _ = self.oldest.insert(first.key, room.clone()),
+            None => _ = self.rooms.remove(room),
+        }
+    }
+
+    /// Lets a room that cannot be moved no longer hold up the others. Its entries stay.
+    pub fn set_aside(&mut self, room: &RoomName) {
+        let Some(unmoved) = self.rooms.get_mut(room) else { return };
+        unmoved.aside = true;
+        self.held.extend(unmoved.entries.iter().map(|entry| entry.key));
+        if let Some(first) = unmoved.entries.front() {
+            self.oldest.remove(&first.key);
+        }
+        self.large.remove(room);
+    }
+
+    /// What is unmoved of a room.
+    pub fn get(&self, room: &RoomName) -> Option<&Unmoved> {
+        self.rooms.get(room)
+    }
+
+    /// The second half of a room's epoch; `None` if only its row can tell.
+    pub fn deletion_of(&self, room: &RoomName) -> Option<u64> {
+        let unmoved = || self.rooms.get(room).map(|unmoved| unmoved.deletion);
+        if self.deletion == 0 { Some(0) } else { unmoved() }
+    }
+
+    /// The names of rooms with something unmoved, after `after`.
+    pub fn names(&self, after: Option<&RoomName>) -> impl Iterator<Item = &RoomName> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.rooms.range::<RoomName, _>((after, Bound::Unbounded)).map(|(name, _)| name)
+    }
+
+    /// The bytes that the journal cannot let go of: all since the oldest unmoved entry.
+    pub fn span(&self) -> u64 {
+        self.oldest.values().next().map_or(0, |room| self.end - self.start_of(room))
+    }
+
+    fn start_of(&self, room: &RoomName) -> u64 {
+        let first = self.rooms.get(room).and_then(|unmoved| unmoved.entries.front());
+        first.expect("a room among the oldest has an entry").at
+    }
+
+    /// The entries to trim next, and those among them that must stay.
+    pub fn trimmable(&self) -> (Range<u64>, Vec<u64>) {
+        let watermark = self.oldest.keys().next().copied().unwrap_or(self.next);
+        let end = watermark.min(self.low.saturating_add(TRIM_ENTRIES));
+        let range = self.low..end.max(self.low);
+        let held = self.held.range(range.clone()).copied().collect();
+        (range, held)
+    }
+
+    /// All entries before `key` but the held ones are gone.
+    pub fn trimmed(&mut self, key: u64) {
+        self.low = self.low.max(key);
+    }
+
+    /// Whether a room, or the journal, is over its limit of bytes.
+    pub fn over(&self) -> bool {
+        !self.large.is_empty() || self.span() > self.settings.journal_total_bytes
+    }
+
+    /// Whether the mover is so far behind that the journal must not grow.
+    pub fn overfull(&self) -> bool {
+        self.span() > self.settings.journal_total_bytes.saturating_mul(2)
+    }
+
+    /// The rooms to move now that nobody asked for: the large ones, and those that hold records
+    /// too old, or too far back in the journal.
+    pub fn due(&self, now: Instant) -> Vec<RoomName> {
+        let too_long = |room: &RoomName| {
+            let age = now.saturating_duration_since(self.rooms[room].since);
+            let behind = self.end - self.start_of(room);
+            age >= self.settings.journal_age || behind > self.settings.journal_total_bytes
+        };
+        let laggards = self.oldest.values().take_while(|room| too_long(room));
+        let mut bytes = 0;
+        let few_enough = |room: &&RoomName| {
+            let before = bytes;
+            bytes += self.rooms[*room].bytes;
+            before < MOVE_BYTES
+        };
+        laggards.chain(&self.large).take_while(few_enough).take(MOVE_ROOMS).cloned().collect()
+    }
+
+    /// When the oldest unmoved record will have grown too old.
+    pub fn next_due(&self) -> Option<Instant> {
+        let room = self.oldest.values().next()?;
+        self.rooms[room].since.checked_add(self.settings.journal_age)
+    }
+}

@@ -1,0 +1,254 @@
+//! The journal's thread: everything that waits, in one durable commit, again and again.
+//!
+//! While a commit is on its way to the disk the next batch gathers by itself; there is no timer.
+//! The same commits trim what has been moved, a slice each. The thread also owns the journal's
+//! health: after a failure it closes the file, and opens it again when the disk lets it.
+//!
+//! - Nothing is answered before the commit that holds it has returned.
+//! - A failed commit is unknown. What of it is on disk is read back before anything else is
+//!   written, and is then part of the index like everything else.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::time::Instant;
+
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use super::super::row::{Entry, Marks, encode_entry};
+use super::super::{Done, Error};
+use super::file::{JOURNAL, META, Name, ROOMS, Trouble, damaged, guarded};
+use super::index::{Arrival, Index};
+use super::queue::Append;
+use super::reader::decode_row;
+use super::{Shared, lock};
+use crate::protocol::{Epoch, RoomName};
+
+/// The row of [`Marks`] in the journal's `meta`.
+pub const MARKS: &str = "marks";
+
+/// What the journal's thread does until it is told to end.
+pub fn run(shared: &Shared) {
+    loop {
+        let retry_at = lock(&shared.journal).file.retry_at();
+        let work = shared.queue.next(retry_at);
+        if work.suspect {
+            probe(shared);
+        }
+        if let Some(error) = heal(shared) {
+            for append in work.appends {
+                answer(append.done, Err(error.clone()));
+            }
+        } else if !work.appends.is_empty() || work.trim {
+            take(shared, work.appends);
+        }
+        if work.end {
+            return;
+        }
+    }
+}
+
+/// Commits a batch, trims a slice, and answers.
+fn take(shared: &Shared, batch: Vec<Append>) {
+    let store = shared.identity.store;
+    match guarded(|| commit(shared, &batch)) {
+        Ok(deletions) => {
+            for (append, deletion) in batch.into_iter().zip(deletions) {
+                answer(append.done, deletion.map(|deletion| Epoch { store, deletion }));
+            }
+        }
+        Err(trouble) => {
+            let suspect = matches!(trouble, Trouble::Redb(_));
+            let error = trouble.into_error("append to the journal");
+            if suspect {
+                lock(&shared.journal).file.fail(error.clone());
+            }
+            for append in batch {
+                answer(append.done, Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Puts a batch on disk. Says each room's epoch, or why its records were left out.
+fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, Trouble> {
+    let (txn, trim, held, mut next, mut deletions);
+    {
+        let journal = lock(&shared.journal);
+        (trim, held) = journal.index.trimmable();
+        if batch.is_empty() && trim.is_empty() {
+            return Ok(Vec::new());
+        }
+        txn = journal.file.write()?;
+        next = journal.index.next;
+        let overfull = journal.index.overfull();
+        let deletion_of = |append: &Append| {
+            if overfull {
+                return Err(Error::Unwell {
+                    doing: "append to the journal",
+                    why: "its records cannot be moved fast enough".into(),
+                });
+            }
+            Ok(journal.index.deletion_of(&append.room))
+        };
+        deletions = batch.iter().map(deletion_of).collect::<Vec<_>>();
+    }
+    let first = next;
+    let mut arrivals = Vec::with_capacity(batch.len());
+    {
+        let mut table = txn.open_table(JOURNAL)?;
+        if !trim.is_empty() {
+            table.retain_in(trim.clone(), |key, _| held.binary_search(&key).is_ok())?;
+        }
+        let mut tail = table.upper_bound_mut(Bound::<u64>::Unbounded)?;
+        for (append, known) in batch.iter().zip(&mut deletions) {
+            let Ok(known) = known else { continue };
+            let deletion = match *known {
+                Some(deletion) => deletion,
+                None => stored_deletion(shared, &append.room)?,
+            };
+            *known = Some(deletion);
+            let entry = encode_entry(&append.room, deletion, &append.records);
+            tail.insert_before(next, entry.as_slice())?;
+            let arrival = Arrival::new(next, deletion, entry.len(), &append.records);
+            arrivals.push((&append.room, arrival));
+            next += 1;
+        }
+        tail.close()?;
+    }
+    if !trim.is_empty() {
+        let deletion = lock(&shared.journal).index.deletion;
+        remember(&txn, Marks { store: shared.identity.store, next, deletion })?;
+    }
+    txn.commit()?;
+
+    let more = committed(shared, &arrivals, trim);
+    debug_assert_eq!(next - first, arrivals.len() as u64);
+    if more {
+        shared.queue.trim();
+    }
+    let known = |deletion: Option<u64>| deletion.expect("every room written has its epoch");
+    Ok(deletions.into_iter().map(|deletion| deletion.map(known)).collect())
+}
+
+/// Brings the index up to the commit. Says whether there is more to trim.
+fn committed(shared: &Shared, arrivals: &[(&RoomName, Arrival)], trimmed: Range<u64>) -> bool {
+    let now = Instant::now();
+    let mut journal = lock(&shared.journal);
+    for (room, arrival) in arrivals {
+        journal.index.add(room, *arrival, now);
+    }
+    journal.index.trimmed(trimmed.end);
+    if journal.index.over() {
+        shared.mover.check();
+    }
+    !journal.index.trimmable().0.is_empty()
+}
+
+/// The epoch of a room that has nothing unmoved, at a time when not all rooms have the same.
+fn stored_deletion(shared: &Shared, room: &RoomName) -> Result<u64, Trouble> {
+    let rooms = lock(&shared.rooms).read()?.open_table(ROOMS)?;
+    match ReadableTable::get(&rooms, room.as_str())? {
+        Some(row) => Ok(decode_row(room, row.value())?.deletion),
+        None => Ok(lock(&shared.journal).index.deletion),
+    }
+}
+
+/// Answers, whatever the one who asked makes of it.
+fn answer(done: Done, result: Result<Epoch, Error>) {
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(result)));
+    if told.is_err() {
+        tracing::error!("somebody panicked on hearing how an append ended");
+    }
+}
+
+/// Looks whether a reader's trouble is the file's. One that has failed refuses to be written.
+fn probe(shared: &Shared) {
+    let mut journal = lock(&shared.journal);
+    if journal.file.retry_at().is_some() {
+        return;
+    }
+    let written = guarded(|| journal.file.write()?.open_table(JOURNAL).map(drop).map_err(Into::into));
+    if let Err(trouble) = written {
+        journal.file.fail(trouble.into_error("read the journal"));
+    }
+}
+
+/// Opens the journal again if it is closed and the time has come. Says what is still wrong.
+fn heal(shared: &Shared) -> Option<Error> {
+    let retry_at = lock(&shared.journal).file.retry_at()?;
+    if Instant::now() < retry_at {
+        return lock(&shared.journal).file.why();
+    }
+    let loaded = guarded(|| {
+        let db = shared.disk.open(Name::Journal)?;
+        let index = load(shared, &db, |_| {})?;
+        Ok((db, index))
+    });
+    let mut journal = lock(&shared.journal);
+    match loaded {
+        Ok((db, index)) => {
+            journal.index = index;
+            journal.file.heal(db);
+            shared.mover.check();
+            None
+        }
+        Err(trouble) => {
+            journal.file.still_failing(trouble.into_error("open the journal again"));
+            journal.file.why()
+        }
+    }
+}
+
+/// Reads the whole journal: what of it has not been moved is the index, and is shown to
+/// `unmoved`.
+pub fn load(
+    shared: &Shared,
+    db: &Database,
+    mut unmoved: impl FnMut(&Entry),
+) -> Result<Index, Trouble> {
+    let journal = redb::ReadableDatabase::begin_read(db)?;
+    let meta = journal.open_table(META)?;
+    let marks = ReadableTable::get(&meta, MARKS)?;
+    let what = || "journal.redb: marks".to_owned();
+    let marks = marks.ok_or_else(|| Trouble::corrupt(format!("{} (missing)", what())))?;
+    let marks = Marks::decode(marks.value()).map_err(damaged(what))?;
+    if marks.store != shared.identity.store {
+        return Err(Trouble::corrupt("journal.redb (it belongs to other rooms)".into()));
+    }
+    let rooms = lock(&shared.rooms).read()?.open_table(ROOMS)?;
+    let moved = |room: &RoomName| match ReadableTable::get(&rooms, room.as_str())? {
+        Some(row) => Ok::<_, Trouble>(decode_row(room, row.value())?.moved),
+        None => Ok(0),
+    };
+
+    let now = Instant::now();
+    let entries = journal.open_table(JOURNAL)?;
+    let first = ReadableTable::first(&entries)?.map(|(key, _)| key.value());
+    let low = first.unwrap_or(marks.next);
+    let mut index = Index::new(shared.settings.clone(), low, marks.next, marks.deletion);
+    let mut moved_of = BTreeMap::<RoomName, u64>::new();
+    for stored in ReadableTable::iter(&entries)? {
+        let (key, stored) = stored?;
+        let key = key.value();
+        let entry = Entry::decode(stored.value());
+        let entry = entry.map_err(damaged(|| format!("journal entry {key}")))?;
+        let moved = match moved_of.get(&entry.room) {
+            Some(moved) => *moved,
+            None => *moved_of.entry(entry.room.clone()).or_insert(moved(&entry.room)?),
+        };
+        let bytes = stored.value().len();
+        if key > moved {
+            let arrival = Arrival::new(key, entry.deletion, bytes, &entry.records);
+            index.add(&entry.room, arrival, now);
+            unmoved(&entry);
+        }
+        index.next = index.next.max(key + 1);
+    }
+    Ok(index)
+}
+
+/// Writes the marks.
+pub fn remember(txn: &WriteTransaction, marks: Marks) -> Result<(), Trouble> {
+    txn.open_table(META)?.insert(MARKS, marks.encode().as_slice())?;
+    Ok(())
+}

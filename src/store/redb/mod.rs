@@ -1,0 +1,409 @@
+//! The embedded engine: two redb files and the two threads that write them.
+//!
+//! ```text
+//!  append ─▶ queue ─▶ journal's thread ─▶ journal.redb ─┐ one commit for all rooms
+//!                            │ adds                     │
+//!                          index ◀─ looks ─ readers ◀───┤
+//!                            │ takes away               │
+//!  hibernate ──────▶ mover's thread ─────▶ rooms.redb ◀─┘ one commit for many rooms
+//! ```
+//!
+//! All calls of redb are in this directory. The formats of what it stores are in
+//! [`row`](super::row); `docs/storage.md` tells the whole of it.
+//!
+//! - One thread writes each file, so that beginning a commit never waits.
+//! - The index and the rooms are locked for a look or a change, never while waiting for a disk
+//!   that is well. The journal's lock comes first.
+//! - A file that has failed is closed, and opened again by its thread, with growing pauses.
+
+mod file;
+mod index;
+mod journal;
+mod mover;
+mod moving;
+mod queue;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use redb::{Database, DatabaseError, ReadableTable, ReadableTableMetadata};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::row::{self, BODY_BYTES, IdentityRow, Marks};
+use super::{Done, Engine, Error, Identity, Opened, Record, Settings, Slice};
+use crate::protocol::{KeyHash, RoomName, Sid};
+
+use file::{Directory, Disk, File, JOURNAL, META, Name, ROOMS, SEATS, Trouble, damaged, guarded};
+use index::Index;
+use mover::{Asked, Mover};
+use moving::Tables;
+use queue::{Append, Queue};
+use reader::View;
+
+/// The row of [`IdentityRow`] in the rooms' `meta`.
+const IDENTITY: &str = "identity";
+/// The row in the journal's `meta` with what the last orderly shutdown announced.
+const DRAIN: &str = "drain";
+
+/// A store in a directory.
+pub struct Redb {
+    shared: Arc<Shared>,
+    seated: Vec<RoomName>,
+    drain_spread_ms: AtomicU64,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    journal: Option<JoinHandle<()>>,
+    mover: Option<JoinHandle<()>>,
+}
+
+/// What the threads and the callers share.
+struct Shared {
+    disk: Box<dyn Disk>,
+    settings: Settings,
+    identity: Identity,
+    journal: Mutex<Journal>,
+    rooms: Mutex<File>,
+    queue: Queue,
+    mover: Mover,
+}
+
+/// The journal's file and what is known of it: they change together.
+struct Journal {
+    file: File,
+    index: Index,
+}
+
+impl Redb {
+    /// Opens the store in `dir`, making what is missing.
+    pub fn open(dir: &Path, settings: Settings) -> Result<Self, Error> {
+        let directory = Directory::new(dir, settings.journal_cache, settings.rooms_cache)?;
+        Self::open_on(directory, settings)
+    }
+
+    fn open_on(disk: impl Disk, settings: Settings) -> Result<Self, Error> {
+        let place = disk.place();
+        let open = |name: Name| match disk.open(name) {
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                Err(Trouble::Ours(Error::InUse { dir: place.clone() }))
+            }
+            opened => Ok(opened?),
+        };
+        let (rooms, journal, identity) = guarded(|| {
+            let rooms = open(Name::Rooms)?;
+            let journal = open(Name::Journal)?;
+            let identity = identify(&rooms, &journal)?;
+            Ok((rooms, journal, identity))
+        })
+        .map_err(|trouble| trouble.into_error("open the store"))?;
+
+        let none = Index::new(settings.clone(), 0, 0, 0);
+        let shared = Shared {
+            disk: Box::new(disk),
+            settings,
+            identity,
+            journal: Mutex::new(Journal { file: File::new(Name::Journal, journal), index: none }),
+            rooms: Mutex::new(File::new(Name::Rooms, rooms)),
+            queue: Queue::default(),
+            mover: Mover::default(),
+        };
+        let (seated, drain_spread_ms) = guarded(|| shared.start())
+            .map_err(|trouble| trouble.into_error("read the store"))?;
+
+        let shared = Arc::new(shared);
+        let threads = Threads {
+            journal: Some(spawn("journal", &shared, journal::run)?),
+            mover: Some(spawn("mover", &shared, mover::run)?),
+        };
+        // What an earlier run has moved but not trimmed can go now.
+        shared.queue.trim();
+        shared.mover.check();
+        Ok(Self {
+            shared,
+            seated,
+            drain_spread_ms: AtomicU64::new(drain_spread_ms),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    fn end(&self, drain_spread_ms: Option<u64>) -> Result<(), Error> {
+        let mut threads = lock(&self.threads);
+        if threads.journal.is_none() {
+            return Ok(());
+        }
+        self.shared.queue.close();
+        join(threads.journal.take());
+        self.shared.mover.close();
+        join(threads.mover.take());
+        let told = drain_spread_ms.filter(|ms| *ms > 0);
+        let told = told.map_or(Ok(()), |ms| guarded(|| self.shared.announce(ms)));
+        let closed = guarded(|| {
+            lock(&self.shared.journal).file.close()?;
+            lock(&self.shared.rooms).close()?;
+            Ok(())
+        });
+        told.and(closed).map_err(|trouble| trouble.into_error("close the store"))
+    }
+}
+
+impl Engine for Redb {
+    fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    fn append(&self, room: &RoomName, records: Vec<Record>, done: Done) {
+        let large = |record: &Record| match record {
+            Record::Message(message) => message.body.len() > BODY_BYTES,
+            _ => false,
+        };
+        if records.iter().any(large) {
+            let why = format!("a body is larger than {BODY_BYTES} bytes");
+            return done(Err(Error::Unwell { doing: "append to the journal", why }));
+        }
+        if let Err((done, error)) =
+            self.shared.queue.push(Append::new(room.clone(), records, done))
+        {
+            done(Err(error));
+        }
+    }
+
+    fn open(&self, room: &RoomName) -> Result<Opened, Error> {
+        self.shared.look("open a room", |shared| {
+            shared.view(room)?.open(shared.identity.store)
+        })
+    }
+
+    fn read(
+        &self,
+        room: &RoomName,
+        from: u64,
+        messages: usize,
+        bytes: usize,
+    ) -> Result<Slice, Error> {
+        self.shared.look("read a room's log", |shared| {
+            shared.view(room)?.read(shared.identity.store, from, messages, bytes)
+        })
+    }
+
+    fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error> {
+        self.shared.look("read a room's keys", |shared| shared.view(room)?.keys())
+    }
+
+    fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+        let (done, moved) = mpsc::sync_channel(1);
+        self.shared.mover.ask(Asked { room: room.clone(), rules, done })?;
+        moved.recv().unwrap_or(Err(Error::Closed))
+    }
+
+    fn seated(&self) -> Result<Vec<RoomName>, Error> {
+        Ok(self.seated.clone())
+    }
+
+    fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
+        self.shared.look("list the rooms", |shared| shared.names(after, limit))
+    }
+
+    fn take_drain_spread_ms(&self) -> Result<u64, Error> {
+        Ok(self.drain_spread_ms.swap(0, Ordering::Relaxed))
+    }
+
+    fn close(&self, drain_spread_ms: u64) -> Result<(), Error> {
+        self.end(Some(drain_spread_ms))
+    }
+}
+
+impl Drop for Redb {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(None) {
+            tracing::warn!(%error, "the store did not close well");
+        }
+    }
+}
+
+impl Shared {
+    /// Builds the index, and finds the rooms with seats and what the last shutdown announced.
+    fn start(&self) -> Result<(Vec<RoomName>, u64), Trouble> {
+        let mut seats = BTreeMap::<RoomName, BTreeSet<Sid>>::new();
+        let stored = lock(&self.rooms).read()?.open_table(SEATS)?;
+        for seat in ReadableTable::iter(&stored)? {
+            let (key, _) = seat?;
+            let (room, sid) = key.value();
+            let what = || Trouble::corrupt(format!("the key of a seat of room {room:?}"));
+            seats.entry(room.parse().map_err(|_| what())?).or_default().insert(Sid(sid));
+        }
+        let mut journal = lock(&self.journal);
+        journal.index = journal::load(self, journal.file.db()?, |entry| {
+            for record in &entry.records {
+                let seats = seats.entry(entry.room.clone()).or_default();
+                match record {
+                    Record::Seat(seat) => _ = seats.insert(seat.sid),
+                    Record::SeatEnded(sid) => _ = seats.remove(sid),
+                    Record::Message(_) | Record::SeatLeft(_) => {}
+                }
+            }
+        })?;
+        let drain_spread_ms = take_drain(&journal.file)?;
+        seats.retain(|_, seats| !seats.is_empty());
+        Ok((seats.into_keys().collect(), drain_spread_ms))
+    }
+
+    /// A room at this moment: see [`reader`] for why its parts are taken under the lock.
+    fn view<'a>(&self, room: &'a RoomName) -> Result<View<'a>, Trouble> {
+        let held = lock(&self.journal);
+        let (unmoved, deletion) = (held.index.get(room).cloned(), held.index.deletion);
+        let (journal, rooms) = (held.file.read()?, lock(&self.rooms).read()?);
+        drop(held);
+        View::new(room, unmoved, deletion, journal, rooms)
+    }
+
+    /// Reads something. If the database refuses, the files' threads are told to look.
+    fn look<T>(
+        &self,
+        doing: &'static str,
+        what: impl FnOnce(&Self) -> Result<T, Trouble>,
+    ) -> Result<T, Error> {
+        guarded(|| what(self)).map_err(|trouble| {
+            if let Trouble::Redb(_) = trouble {
+                self.queue.suspect();
+                self.mover.suspect();
+            }
+            trouble.into_error(doing)
+        })
+    }
+
+    fn names(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Trouble> {
+        let (mut names, rooms);
+        {
+            let held = lock(&self.journal);
+            names = held.index.names(after).take(limit).cloned().collect::<BTreeSet<_>>();
+            rooms = lock(&self.rooms).read()?.open_table(ROOMS)?;
+        }
+        let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
+        for row in ReadableTable::range::<&str>(&rooms, (after, Bound::Unbounded))?.take(limit) {
+            let (name, _) = row?;
+            let what = |_| Trouble::corrupt(format!("the key of room {:?}", name.value()));
+            names.insert(name.value().parse().map_err(what)?);
+        }
+        Ok(names.into_iter().take(limit).collect())
+    }
+
+    /// Leaves word for the next start.
+    fn announce(&self, drain_spread_ms: u64) -> Result<(), Trouble> {
+        let txn = lock(&self.journal).file.write()?;
+        txn.open_table(META)?.insert(DRAIN, row::encode_drain(drain_spread_ms).as_slice())?;
+        Ok(txn.commit()?)
+    }
+}
+
+/// Reads what the last shutdown left word of, and takes it away.
+fn take_drain(file: &File) -> Result<u64, Trouble> {
+    let txn = file.write()?;
+    let told = txn.open_table(META)?.remove(DRAIN)?.map(|row| row::decode_drain(row.value()));
+    match told {
+        Some(told) => {
+            txn.commit()?;
+            told.map_err(damaged(|| "journal.redb: drain".into()))
+        }
+        None => Ok(txn.abort().map(|()| 0)?),
+    }
+}
+
+/// Who the store is; when both files are new, somebody new. Files that do not belong together
+/// are refused: rows say which entries they include by their keys.
+fn identify(rooms: &Database, journal: &Database) -> Result<Identity, Trouble> {
+    let mut txn = rooms.begin_write()?;
+    txn.set_quick_repair(true);
+    Tables::open(&txn)?;
+    let (identity, is_new) = {
+        let mut meta = txn.open_table(META)?;
+        let stored = meta.get(IDENTITY)?.map(|row| IdentityRow::decode(row.value()));
+        match stored {
+            Some(stored) => (stored.map_err(damaged(|| "rooms.redb: identity".into()))?, false),
+            None => {
+                let identity = new_identity()?;
+                meta.insert(IDENTITY, IdentityRow::encode(&identity).as_slice())?;
+                (identity, true)
+            }
+        }
+    };
+    let has_rooms = !txn.open_table(ROOMS)?.is_empty()?;
+    if is_new { txn.commit()? } else { txn.abort()? }
+
+    let mut txn = journal.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.open_table(JOURNAL)?;
+    let has_marks = txn.open_table(META)?.get(journal::MARKS)?.is_some();
+    match (has_marks, is_new || !has_rooms) {
+        (true, _) => txn.abort()?, // whose they are is seen when the journal is read
+        (false, true) => {
+            let marks = Marks { store: identity.store, next: 1, deletion: 0 };
+            journal::remember(&txn, marks)?;
+            txn.commit()?;
+        }
+        (false, false) => return Err(Trouble::corrupt("journal.redb (it is empty)".into())),
+    }
+    Ok(identity)
+}
+
+fn new_identity() -> Result<Identity, Trouble> {
+    let (mut store, mut secret) = ([0; 8], [0; 32]);
+    let random = SystemRandom::new();
+    let filled = random.fill(&mut store).and_then(|()| random.fill(&mut secret));
+    let dry = |_| {
+        let why = "the system gives no random numbers".into();
+        Trouble::Ours(Error::Unwell { doing: "make the store", why })
+    };
+    filled.map_err(dry)?;
+    Ok(Identity { store: u64::from_le_bytes(store), secret })
+}
+
+fn spawn(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    run: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let shared = shared.clone();
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+    thread.map_err(|error| Error::Unwell { doing: "start a thread", why: error.to_string() })
+}
+
+/// Waits for a thread, unless it is this one: an answer may hold the last handle of the store.
+fn join(thread: Option<JoinHandle<()>>) {
+    let Some(thread) = thread else { return };
+    if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+        tracing::error!("a thread of the store has panicked");
+    }
+}
+
+/// Locks, also after a panic elsewhere: what our locks hold is changed in whole steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for the bell, and says whether the deadline came first.
+fn wait<'a, T>(
+    bell: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    match deadline {
+        None => (bell.wait(guard).unwrap_or_else(PoisonError::into_inner), false),
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let woken = bell.wait_timeout(guard, left);
+            let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
+            (guard, result.timed_out())
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The mover's thread: brings records from the journal to the rooms' own rows.
+//!
+//! A room is moved when its keeper puts it to sleep, or unasked when it holds too much of the
+//! journal, by bytes or by age. Many rooms share a commit. It also owns the health of
+//! `rooms.redb`, as the journal's thread does of its file.
+//!
+//! - `rooms` is committed first, then the entries leave the index, then the journal is trimmed:
+//!   at every moment each record lies in at least one of the two, and readers know where.
+//! - A room whose rows are damaged is set aside: it keeps its entries and holds up nobody else.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::super::Error;
+use super::file::{JOURNAL, Name, Trouble, guarded};
+use super::moving::{Move, Tables};
+use super::{Shared, lock, wait};
+use crate::protocol::{RoomName, Timestamp};
+
+/// The most rooms that wait to be moved; then [`Error::Busy`].
+const WAITING: usize = 1024;
+
+/// The most rooms of one commit that were asked for.
+const BATCH: usize = 500;
+
+/// A room to be moved, and who waits for it.
+pub struct Asked {
+    pub room: RoomName,
+    pub rules: Option<Bytes>,
+    pub done: SyncSender<Result<(), Error>>,
+}
+
+/// What waits for the mover.
+#[derive(Default)]
+pub struct Mover {
+    inner: Mutex<Inner>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    asked: VecDeque<Asked>,
+    check: bool,
+    suspect: bool,
+    closed: bool,
+}
+
+struct Work {
+    asked: Vec<Asked>,
+    suspect: bool,
+    end: bool,
+}
+
+impl Mover {
+    /// Puts a room in line.
+    pub fn ask(&self, asked: Asked) -> Result<(), Error> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(Error::Closed);
+        }
+        if inner.asked.len() == WAITING {
+            return Err(Error::Busy);
+        }
+        inner.asked.push_back(asked);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Says that a limit may be exceeded.
+    pub fn check(&self) {
+        lock(&self.inner).check = true;
+        self.bell.notify_one();
+    }
+
+    /// Says that the file could not be read.
+    pub fn suspect(&self) {
+        lock(&self.inner).suspect = true;
+        self.bell.notify_one();
+    }
+
+    /// Takes no more; the thread ends when it has done what it took.
+    pub fn close(&self) {
+        lock(&self.inner).closed = true;
+        self.bell.notify_one();
+    }
+
+    fn next(&self, deadline: Option<Instant>) -> Work {
+        let mut inner = lock(&self.inner);
+        while inner.asked.is_empty() && !inner.check && !inner.suspect && !inner.closed {
+            let (woken, timed_out) = wait(&self.bell, inner, deadline);
+            inner = woken;
+            if timed_out {
+                break;
+            }
+        }
+        let few = inner.asked.len().min(BATCH);
+        let asked = inner.asked.drain(..few).collect();
+        inner.check = false;
+        let suspect = std::mem::take(&mut inner.suspect);
+        Work { asked, suspect, end: inner.closed && inner.asked.is_empty() }
+    }
+}
+
+/// What the mover's thread does until it is told to end.
+pub fn run(shared: &Shared) {
+    loop {
+        let retry_at = lock(&shared.rooms).retry_at();
+        let work = shared.mover.next(retry_at.or_else(|| lock(&shared.journal).index.next_due()));
+        if work.suspect {
+            probe(shared);
+        }
+        match heal(shared) {
+            Some(error) => {
+                for asked in work.asked {
+                    _ = asked.done.send(Err(error.clone()));
+                }
+            }
+            None => serve(shared, work.asked, work.end),
+        }
+        if work.end {
+            return;
+        }
+    }
+}
+
+/// Moves the rooms that were asked for and those that are due, all in one commit.
+fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
+    asked.sort_by(|a, b| a.room.cmp(&b.room)); // ascending keys are written far faster
+    let mut moves = asked.iter().map(|asked| (&asked.room, asked.rules.clone())).collect::<Vec<_>>();
+    let due = if ending { Vec::new() } else { lock(&shared.journal).index.due(Instant::now()) };
+    moves.extend(due.iter().map(|room| (room, None)));
+    if moves.is_empty() {
+        return;
+    }
+    let results = match guarded(|| move_all(shared, &moves)) {
+        Ok(results) => results,
+        Err(trouble) => {
+            let suspect = matches!(trouble, Trouble::Redb(_));
+            let error = trouble.into_error("move rooms");
+            if suspect {
+                lock(&shared.rooms).fail(error.clone());
+                shared.queue.suspect();
+            }
+            moves.iter().map(|_| Err(error.clone())).collect()
+        }
+    };
+    for (asked, result) in asked.into_iter().zip(results) {
+        _ = asked.done.send(result);
+    }
+}
+
+/// One commit of `rooms`, then the index. An error of one room is its own.
+fn move_all(
+    shared: &Shared,
+    moves: &[(&RoomName, Option<Bytes>)],
+) -> Result<Vec<Result<(), Error>>, Trouble> {
+    let (entries, journal);
+    {
+        let held = lock(&shared.journal);
+        let of = |(room, _): &(&RoomName, _)| {
+            held.index.get(room).map(|unmoved| (unmoved.deletion, unmoved.entries.clone()))
+        };
+        entries = moves.iter().map(of).collect::<Vec<_>>();
+        journal = held.file.read()?;
+    }
+    let entries_table = journal.open_table(JOURNAL)?;
+    let txn = lock(&shared.rooms).write()?;
+    let mut wrote = false;
+    let mut results = Vec::with_capacity(moves.len());
+    let mut moved = Vec::with_capacity(moves.len());
+    {
+        let mut tables = Tables::open(&txn)?;
+        for ((room, rules), unmoved) in moves.iter().zip(entries) {
+            let (deletion, entries) = unmoved.unwrap_or_default();
+            let newest = entries.back().map_or(0, |entry| entry.key);
+            let it = Move { room, deletion, entries: entries.into(), rules: rules.clone() };
+            match tables.move_room(it, &entries_table, &shared.settings.retention, now()) {
+                Ok(written) => {
+                    wrote |= written;
+                    moved.push((*room, newest));
+                    results.push(Ok(()));
+                }
+                Err(Trouble::Ours(error)) => {
+                    tracing::error!(%room, %error, "a room cannot be moved");
+                    lock(&shared.journal).index.set_aside(room);
+                    results.push(Err(error));
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+    if wrote { txn.commit()? } else { txn.abort()? }
+
+    let mut journal = lock(&shared.journal);
+    for (room, newest) in moved {
+        journal.index.moved(room, newest, Instant::now());
+    }
+    drop(journal);
+    shared.queue.trim();
+    Ok(results)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+/// Looks whether a reader's trouble is the file's.
+fn probe(shared: &Shared) {
+    let mut rooms = lock(&shared.rooms);
+    if rooms.retry_at().is_some() {
+        return;
+    }
+    let written = guarded(|| Tables::open(&rooms.write()?).map(drop));
+    if let Err(trouble) = written {
+        rooms.fail(trouble.into_error("read the rooms"));
+    }
+}
+
+/// Opens the rooms again if they are closed and the time has come. Says what is still wrong.
+fn heal(shared: &Shared) -> Option<Error> {
+    let mut rooms = lock(&shared.rooms);
+    let retry_at = rooms.retry_at()?;
+    if Instant::now() < retry_at {
+        return rooms.why();
+    }
+    match guarded(|| Ok(shared.disk.open(Name::Rooms)?)) {
+        Ok(db) => {
+            rooms.heal(db);
+            None
+        }
+        Err(trouble) => {
+            rooms.still_failing(trouble.into_error("open the rooms again"));
+            rooms.why()
+        }
+    }
+}

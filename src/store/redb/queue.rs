@@ -1,0 +1,139 @@
+//! What waits for the journal's thread.
+//!
+//! Not a channel: everything that waits is taken at once, a wish to trim needs no place in the
+//! line, and what waits is bounded by its bytes too.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+use super::super::{Done, Error, Record};
+use super::{lock, wait};
+use crate::protocol::RoomName;
+
+/// The most appends that wait; then [`Error::Busy`].
+pub const WAITING: usize = 16_384;
+
+/// The most bytes that wait; then [`Error::Busy`], unless nothing waits.
+pub const WAITING_BYTES: usize = 64 << 20;
+
+/// The most bytes of one commit: its pages stay in memory until then.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// One room's records, not yet on disk.
+pub struct Append {
+    pub room: RoomName,
+    pub records: Vec<Record>,
+    pub done: Done,
+    bytes: usize,
+}
+
+impl Append {
+    pub fn new(room: RoomName, records: Vec<Record>, done: Done) -> Self {
+        let bytes = records.iter().map(bytes_of).sum::<usize>() + room.as_str().len();
+        Self { room, records, done, bytes }
+    }
+}
+
+/// About as much as the record takes in memory and in the journal.
+fn bytes_of(record: &Record) -> usize {
+    let own = std::mem::size_of::<Record>();
+    own + match record {
+        Record::Message(message) => message.body.len(),
+        Record::Seat(seat) => {
+            let tags = seat.tags.iter().map(|tag| tag.len() + 24).sum::<usize>();
+            seat.name.len() + tags + seat.attachment.as_ref().map_or(0, String::len)
+        }
+        Record::SeatLeft(_) | Record::SeatEnded(_) => 0,
+    }
+}
+
+/// What the thread does next.
+#[derive(Default)]
+pub struct Work {
+    pub appends: Vec<Append>,
+    /// Entries may have become free to go.
+    pub trim: bool,
+    /// Somebody could not read the file.
+    pub suspect: bool,
+    /// Nothing will come any more.
+    pub end: bool,
+}
+
+/// The line.
+#[derive(Default)]
+pub struct Queue {
+    inner: Mutex<Inner>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    appends: VecDeque<Append>,
+    bytes: usize,
+    trim: bool,
+    suspect: bool,
+    closed: bool,
+}
+
+impl Queue {
+    /// Takes an append, or gives it back with the reason.
+    pub fn push(&self, append: Append) -> Result<(), (Done, Error)> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err((append.done, Error::Closed));
+        }
+        let full = inner.bytes + append.bytes > WAITING_BYTES && !inner.appends.is_empty();
+        if full || inner.appends.len() == WAITING {
+            return Err((append.done, Error::Busy));
+        }
+        inner.bytes += append.bytes;
+        inner.appends.push_back(append);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Says that entries may be free to go.
+    pub fn trim(&self) {
+        lock(&self.inner).trim = true;
+        self.bell.notify_one();
+    }
+
+    /// Says that the file could not be read.
+    pub fn suspect(&self) {
+        lock(&self.inner).suspect = true;
+        self.bell.notify_one();
+    }
+
+    /// Takes no more; the thread ends when it has done what it took.
+    pub fn close(&self) {
+        lock(&self.inner).closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits for something to do, at most until `deadline`.
+    pub fn next(&self, deadline: Option<Instant>) -> Work {
+        let mut inner = lock(&self.inner);
+        while inner.appends.is_empty() && !inner.trim && !inner.suspect && !inner.closed {
+            let (woken, timed_out) = wait(&self.bell, inner, deadline);
+            inner = woken;
+            if timed_out {
+                break;
+            }
+        }
+        let mut work = Work::default();
+        let mut bytes = 0;
+        while let Some(append) = inner.appends.front() {
+            bytes += append.bytes;
+            if bytes > BATCH_BYTES && !work.appends.is_empty() {
+                break;
+            }
+            inner.bytes -= append.bytes;
+            work.appends.extend(inner.appends.pop_front());
+        }
+        work.trim = std::mem::take(&mut inner.trim);
+        work.suspect = std::mem::take(&mut inner.suspect);
+        work.end = inner.closed && inner.appends.is_empty();
+        work
+    }
+}

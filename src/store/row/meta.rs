@@ -1,0 +1,58 @@
+//! What each file says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Identity;
+use super::{DecodeError, seal, unseal};
+
+/// Who the store is: a row of `rooms.redb`, written once.
+#[derive(Serialize, Deserialize)]
+pub struct IdentityRow {
+    store: u64,
+    secret: [u8; 32],
+}
+
+impl IdentityRow {
+    /// The row.
+    pub fn encode(identity: &Identity) -> Vec<u8> {
+        seal(&Self { store: identity.store, secret: identity.secret })
+    }
+
+    /// A store from its row.
+    pub fn decode(sealed: &[u8]) -> Result<Identity, DecodeError> {
+        unseal(sealed).map(|Self { store, secret }| Identity { store, secret })
+    }
+}
+
+/// What the journal must remember when its entries are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The store that the journal belongs to.
+    pub store: u64,
+    /// No entry was ever written at this key or later, unless it is still there.
+    pub next: u64,
+    /// The key of the newest deletion of any room; 0 before the first.
+    pub deletion: u64,
+}
+
+impl Marks {
+    /// The row.
+    pub fn encode(&self) -> Vec<u8> {
+        seal(self)
+    }
+
+    /// The marks from their row.
+    pub fn decode(sealed: &[u8]) -> Result<Self, DecodeError> {
+        unseal(sealed)
+    }
+}
+
+/// What an orderly shutdown announced: how far its clients' returns are spread, in ms.
+pub fn encode_drain(spread_ms: u64) -> Vec<u8> {
+    seal(&spread_ms)
+}
+
+/// The announced spread from its row.
+pub fn decode_drain(sealed: &[u8]) -> Result<u64, DecodeError> {
+    unseal(sealed)
+}
