@@ -12,6 +12,7 @@
 //! [`append`](Engine::append) may wait for a disk: [`Store`] calls them off the runtime.
 
 mod record;
+mod redb;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
 pub use record::{BodyKind, Message, Record, SeatRow};
+pub use redb::Redb;
 
 /// What a store can fail with. The cause is the source.
 #[derive(Debug, Clone, thiserror::Error)]

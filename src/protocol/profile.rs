@@ -1,0 +1,13 @@
+//! Which of the two protocols a WebSocket speaks.
+
+/// The subprotocol of [`Profile::V1`], as it is offered and answered.
+pub const V1: &str = "dormouse.v1";
+
+/// The protocol that a client chose at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// `dormouse.v1`, asked for by name.
+    V1,
+    /// The chat protocol of clients that ask for none.
+    Seed,
+}
