@@ -100,8 +100,8 @@ fn raise_open_files(connections: u64) {
     if raised.is_err() || files < wanted {
         let fits = files.saturating_sub(besides);
         tracing::warn!(
-            files,
-            "open files are limited: room for about {fits} connections over TCP, not {connections}; see `ulimit -n`"
+            "open files are limited to {files}: room for about {fits} connections over TCP, \
+             not {connections} (raise `ulimit -n`, or lower gateway.connections)"
         );
     }
 }

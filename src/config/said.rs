@@ -39,12 +39,18 @@ impl fmt::Display for Origin {
 }
 
 /// A value as it was written. Lists are joined by commas, which no item of theirs contains.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     /// The text.
     pub text: String,
     /// Who said it.
     pub origin: Origin,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({})", self.text, self.origin)
+    }
 }
 
 /// Everything said, by key. What was said later wins.
@@ -116,18 +122,25 @@ impl Said {
     }
 
     /// Adds what the environment says: every `DORMOUSE_…`.
+    ///
+    /// The environment is not ours alone. A name in one of our sections, or like one of our
+    /// settings, is a mistake worth an error; any other is said and left alone.
     pub fn add_environment(
         &mut self,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), Error> {
         for (name, text) in variables {
-            if !name.starts_with("DORMOUSE_") || is_from_kubernetes(&name) {
+            let Some(rest) = name.strip_prefix("DORMOUSE_") else { continue };
+            if is_from_kubernetes(rest) {
                 continue;
             }
             let origin = Origin::Variable(name.clone());
-            match SETTINGS.iter().find(|setting| setting.variable() == name) {
-                Some(setting) => self.say(setting, text, origin),
-                None => return Err(Error::unknown(name, origin)),
+            if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+                self.say(setting, text, origin);
+            } else if in_a_section(rest) || meant(rest).is_some() {
+                return Err(Error::unknown(name, origin));
+            } else {
+                tracing::warn!("the environment variable {name} is no setting and is ignored");
             }
         }
         Ok(())
@@ -145,12 +158,31 @@ impl Said {
 }
 
 /// A cluster gives every container `DORMOUSE_SERVICE_HOST`, `DORMOUSE_PORT_4433_TCP` and the
-/// like when a service is called `dormouse`: nobody said those to us.
-fn is_from_kubernetes(name: &str) -> bool {
-    name.contains("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || name.ends_with("_PORT")
-        || name.contains("_PORT_")
+/// like when a service is called `dormouse`, or `dormouse-gateway`: nobody said those to us.
+fn is_from_kubernetes(rest: &str) -> bool {
+    ["SERVICE_HOST", "SERVICE_PORT", "PORT"].iter().any(|word| {
+        let mut words = rest.match_indices(word);
+        words.any(|(at, _)| {
+            let after = &rest[at + word.len()..];
+            (at == 0 || rest.as_bytes()[at - 1] == b'_')
+                && (after.is_empty() || after.starts_with('_'))
+        })
+    })
+}
+
+fn in_a_section(rest: &str) -> bool {
+    let first = rest.split('_').next().unwrap_or(rest).to_lowercase();
+    SETTINGS.iter().any(|setting| setting.section() == Some(&first))
+}
+
+/// The setting that an unknown name was perhaps meant to be: one with the same last words.
+pub(super) fn meant(name: &str) -> Option<&'static Setting> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_', '.'], "");
+    let said = plain(name);
+    SETTINGS.iter().find(|setting| {
+        let (key, short) = (plain(setting.key), plain(setting.name()));
+        said == key || said.ends_with(&short)
+    })
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {

@@ -1,6 +1,9 @@
-use super::settings::Kind;
-use super::*;
 use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::said::Origin;
+use super::settings::{Kind, Setting};
+use super::*;
 
 const EXAMPLE: &str = "docs/dormouse.example.toml";
 
@@ -101,15 +104,18 @@ fn an_unknown_name_is_an_error_that_guesses_what_was_meant() {
 }
 
 #[test]
-fn what_a_cluster_adds_to_the_environment_is_not_taken_for_settings() {
+fn what_others_put_into_the_environment_is_not_taken_for_settings() {
     let injected = [
         ("DORMOUSE_SERVICE_HOST", "10.0.0.1"),
         ("DORMOUSE_GATEWAY_SERVICE_PORT_HTTP", "4433"),
         ("DORMOUSE_PORT", "tcp://10.0.0.1:4433"),
         ("DORMOUSE_PORT_4433_TCP_ADDR", "10.0.0.1"),
+        ("DORMOUSE_BIN", "a harness's"),
         ("DORMOUSEQUE", "not ours"),
     ];
     assert!(load(&[], &injected).is_ok());
+    assert!(load(&[], &[("DORMOUSE_SESSION_PONGTIMEOUT", "5s")]).is_err());
+    assert!(load(&[], &[("DORMOUSE_QUIC_PORTS", "5")]).is_err());
 }
 
 #[test]

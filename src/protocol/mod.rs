@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod profile;
+pub mod v1;
 
 pub use ids::{Author, BadRoomName, Epoch, KeyHash, Position, RoomName, Sid, Timestamp};
 pub use profile::Profile;

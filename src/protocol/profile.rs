@@ -1,8 +1,5 @@
 //! Which of the two protocols a WebSocket speaks.
 
-/// The subprotocol of [`Profile::V1`], as it is offered and answered.
-pub const V1: &str = "dormouse.v1";
-
 /// The protocol that a client chose at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::door::{self, Caller, Door, Refusal};
 use super::listener::{self, Request, Setup};
-use super::upgrade::Handshake;
+use super::upgrade::{Fault, Handshake};
 use super::{Context, Response, header, page, text, websocket, well_known, with};
 
 /// Serves one TCP listener until `stop`; `address` is what it was configured as.
@@ -39,7 +39,7 @@ pub async fn listen(
 fn respond(cx: Arc<Context>, listener: SocketAddr, request: Request, peer: SocketAddr) -> Response {
     let path = request.uri().path();
     if path.starts_with("/rooms/") {
-        return enter(cx, listener, request, peer).unwrap_or_else(|response| response);
+        return enter(cx, listener, request, peer).unwrap_or_else(No::answer);
     }
     let known = match path {
         well_known::PATH => Some(well_known::answer(&cx, listener, &request)),
@@ -47,28 +47,28 @@ fn respond(cx: Arc<Context>, listener: SocketAddr, request: Request, peer: Socke
         _ => None,
     };
     match known {
-        None => refuse(Refusal::NotFound),
+        None => No::Door(Refusal::NotFound).answer(),
         Some(response) if matches!(*request.method(), Method::GET | Method::HEAD) => response,
         Some(_) => with(text(405, "only GET and HEAD"), "allow", "GET, HEAD"),
     }
 }
 
-/// Begins a session over WebSocket; every refusal comes back as the answer it is.
+/// Begins a session over WebSocket.
 fn enter(
     cx: Arc<Context>,
     listener: SocketAddr,
     mut request: Request,
     peer: SocketAddr,
-) -> Result<Response, Response> {
-    let room = door::room(&cx, Door::WebSocket, request.uri().path()).map_err(refuse)?;
+) -> Result<Response, No> {
+    let room = door::room(&cx, Door::WebSocket, request.uri().path()).map_err(No::Door)?;
     if request.method() != Method::GET {
-        return Err(with(text(405, "only GET"), "allow", "GET"));
+        return Err(No::Method);
     }
-    let handshake = Handshake::read(&request)?;
+    let handshake = Handshake::read(&request).map_err(No::Handshake)?;
     let host = header(&request, "host");
     // Text or not, whoever sends an origin is a browser.
     let origin = request.headers().get("origin").map(|value| value.to_str().unwrap_or("?"));
-    let entered = door::admit(&cx, Caller { origin, host, listener }).map_err(refuse)?;
+    let entered = door::admit(&cx, Caller { origin, host, listener }).map_err(No::Door)?;
 
     let upgrade = hyper::upgrade::on(&mut request);
     let profile = handshake.profile;
@@ -81,10 +81,25 @@ fn enter(
     Ok(handshake.accept())
 }
 
-fn refuse(refusal: Refusal) -> Response {
-    let response = text(refusal.status(), refusal.to_string());
-    match refusal.retry_after() {
-        Some(wait) => with(response, "retry-after", &wait.as_secs().to_string()),
-        None => response,
+/// Why there is no WebSocket.
+enum No {
+    Door(Refusal),
+    Method,
+    Handshake(Fault),
+}
+
+impl No {
+    fn answer(self) -> Response {
+        match self {
+            Self::Method => with(text(405, "only GET"), "allow", "GET"),
+            Self::Handshake(fault) => fault.answer(),
+            Self::Door(refusal) => {
+                let response = text(refusal.status(), refusal.to_string());
+                match refusal.retry_after() {
+                    Some(wait) => with(response, "retry-after", &wait.as_secs().to_string()),
+                    None => response,
+                }
+            }
+        }
     }
 }

@@ -14,22 +14,35 @@ struct File {
 }
 
 macro_rules! file {
-    ($path:literal, $content_type:literal, $file:literal) => {
+    ($name:literal, $content_type:expr) => {
         File {
-            path: $path,
+            path: concat!("/", $name),
             content_type: $content_type,
-            body: include_bytes!(concat!("../../web-demo/", $file)),
+            body: include_bytes!(concat!("../../web-demo/", $name)),
         }
     };
 }
 
-/// Every file there is.
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const PICTURE: &str = "image/svg+xml";
+
+/// Every file there is; a test compares this with the folder.
 const FILES: &[File] = &[
-    file!("/", "text/html; charset=utf-8", "index.html"),
-    file!("/app.js", "text/javascript; charset=utf-8", "app.js"),
-    file!("/connection.js", "text/javascript; charset=utf-8", "connection.js"),
-    file!("/style.css", "text/css; charset=utf-8", "style.css"),
-    file!("/favicon.svg", "image/svg+xml", "favicon.svg"),
+    File { path: "/", ..file!("index.html", HTML) },
+    file!("app.js", SCRIPT),
+    file!("close-reasons.js", SCRIPT),
+    file!("connection.js", SCRIPT),
+    file!("doors.js", SCRIPT),
+    file!("favicon.svg", PICTURE),
+    file!("framing.js", SCRIPT),
+    file!("messages.js", SCRIPT),
+    file!("names.js", SCRIPT),
+    file!("race.js", SCRIPT),
+    file!("style.css", STYLE),
+    file!("websocket.js", SCRIPT),
+    file!("webtransport.js", SCRIPT),
 ];
 
 /// One per file, in the same order: its content, hashed.
@@ -98,6 +111,24 @@ mod tests {
         assert_eq!(get("/app.js", ("if-none-match", tag)).unwrap().status(), 304);
         assert_eq!(get("/app.js", ("if-none-match", "\"other\"")).unwrap().status(), 200);
         assert!(get("/../Cargo.toml", ("accept", "*/*")).is_none());
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        for file in std::fs::read_dir("web-demo").unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let path = format!("/{}", if name == "index.html" { "" } else { &name });
+            let response = get(&path, ("accept", "*/*")).unwrap_or_else(|| panic!("{name}"));
+            let content_type = response.headers()["content-type"].to_str().unwrap();
+            let expected = match name.rsplit_once('.').unwrap().1 {
+                "html" => HTML,
+                "js" => SCRIPT,
+                "css" => STYLE,
+                "svg" => PICTURE,
+                other => panic!("what is a .{other} file?"),
+            };
+            assert_eq!(content_type, expected, "{name}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hyper::{Request, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Response, header, text, with};
-use crate::protocol::{Profile, profile};
+use crate::protocol::{Profile, v1};
 
 /// A handshake that can be accepted.
 #[derive(Debug)]
@@ -16,29 +16,58 @@ pub struct Handshake {
     accept_key: String,
 }
 
+/// What a handshake lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is an ordinary request.
+    #[error("Upgrade header must be websocket")]
+    NoUpgrade,
+    /// It is of another version.
+    #[error("Sec-WebSocket-Version must be 13")]
+    Version,
+    /// It has no key to answer.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
+    Key,
+    /// It wants a protocol we do not speak.
+    #[error("the only subprotocol is dormouse.v1")]
+    Protocol,
+}
+
+impl Fault {
+    /// The answer that says so.
+    pub fn answer(self) -> Response {
+        let with_text = |status| text(status, self.to_string());
+        match self {
+            Self::NoUpgrade => {
+                with(with(with_text(426), "upgrade", "websocket"), "connection", "upgrade")
+            }
+            Self::Version => with(with_text(426), "sec-websocket-version", "13"),
+            Self::Key | Self::Protocol => with_text(400),
+        }
+    }
+}
+
 impl Handshake {
-    /// Reads the handshake of a request, or gives the answer that says what it lacks.
-    pub fn read<T>(request: &Request<T>) -> Result<Self, Response> {
+    /// Reads the handshake of a request.
+    pub fn read<T>(request: &Request<T>) -> Result<Self, Fault> {
         let asked = request.version() == Version::HTTP_11
             && lists(request, "connection").any(|token| token.eq_ignore_ascii_case("upgrade"))
             && lists(request, "upgrade").any(|token| token.eq_ignore_ascii_case("websocket"));
         if !asked {
-            let response = text(426, "Upgrade header must be websocket");
-            return Err(with(with(response, "upgrade", "websocket"), "connection", "upgrade"));
+            return Err(Fault::NoUpgrade);
         }
         if header(request, "sec-websocket-version") != Some("13") {
-            let response = text(426, "Sec-WebSocket-Version must be 13");
-            return Err(with(response, "sec-websocket-version", "13"));
+            return Err(Fault::Version);
         }
         let key = header(request, "sec-websocket-key").unwrap_or_default();
         if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
-            return Err(text(400, "Sec-WebSocket-Key must be 16 bytes in base64"));
+            return Err(Fault::Key);
         }
         let offered: Vec<_> = lists(request, "sec-websocket-protocol").collect();
         let profile = match offered.is_empty() {
             true => Profile::Seed,
-            false if offered.contains(&profile::V1) => Profile::V1,
-            false => return Err(text(400, "the only subprotocol is dormouse.v1")),
+            false if offered.contains(&v1::NAME) => Profile::V1,
+            false => return Err(Fault::Protocol),
         };
         Ok(Self { profile, accept_key: derive_accept_key(key.as_bytes()) })
     }
@@ -51,7 +80,7 @@ impl Handshake {
         let response = with(response, "upgrade", "websocket");
         let response = with(response, "sec-websocket-accept", &self.accept_key);
         match self.profile {
-            Profile::V1 => with(response, "sec-websocket-protocol", profile::V1),
+            Profile::V1 => with(response, "sec-websocket-protocol", v1::NAME),
             Profile::Seed => response,
         }
     }
@@ -68,7 +97,7 @@ fn lists<'a, T>(request: &'a Request<T>, name: &str) -> impl Iterator<Item = &'a
 mod tests {
     use super::*;
 
-    fn handshake(change: impl FnOnce(&mut Request<()>)) -> Result<Handshake, Response> {
+    fn handshake(change: impl FnOnce(&mut Request<()>)) -> Result<Handshake, Fault> {
         // The key of RFC 6455, section 1.3, so that the answer is known.
         let mut request = Request::builder()
             .header("connection", "keep-alive, Upgrade")
@@ -83,10 +112,6 @@ mod tests {
 
     fn set(name: &'static str, value: &'static str) -> impl FnOnce(&mut Request<()>) {
         move |request| drop(request.headers_mut().insert(name, value.parse().unwrap()))
-    }
-
-    fn status(result: Result<Handshake, Response>) -> u16 {
-        result.map_or_else(|response| response.status().as_u16(), |_| 101)
     }
 
     #[test]
@@ -110,21 +135,25 @@ mod tests {
             request.headers_mut().append("sec-websocket-protocol", "dormouse.v1".parse().unwrap());
         };
         assert_eq!(handshake(second_line).unwrap().profile, Profile::V1);
-        assert_eq!(status(handshake(set("sec-websocket-protocol", "dormouse.v2"))), 400);
+        let other = handshake(set("sec-websocket-protocol", "dormouse.v2"));
+        assert_eq!(other.unwrap_err(), Fault::Protocol);
     }
 
     #[test]
     fn what_is_no_handshake_is_told_how_to_make_one() {
-        assert_eq!(status(handshake(set("upgrade", "h2c"))), 426);
-        assert_eq!(status(handshake(set("connection", "close"))), 426);
-        assert_eq!(status(handshake(|request| *request.version_mut() = Version::HTTP_10)), 426);
-        let old = handshake(set("sec-websocket-version", "8")).unwrap_err();
-        assert_eq!(
-            (old.status().as_u16(), &old.headers()["sec-websocket-version"]),
-            (426, &"13".parse().unwrap())
-        );
-        assert_eq!(status(handshake(set("sec-websocket-key", "c2hvcnQ="))), 400);
-        let keyless = |r: &mut Request<()>| drop(r.headers_mut().remove("sec-websocket-key"));
-        assert_eq!(status(handshake(keyless)), 400);
+        let fault = |change: &dyn Fn(&mut Request<()>)| handshake(change).unwrap_err();
+        let to = |name: &'static str, value: &'static str| {
+            move |request: &mut Request<()>| set(name, value)(request)
+        };
+        assert_eq!(fault(&to("upgrade", "h2c")), Fault::NoUpgrade);
+        assert_eq!(fault(&to("connection", "close")), Fault::NoUpgrade);
+        assert_eq!(fault(&|request| *request.version_mut() = Version::HTTP_10), Fault::NoUpgrade);
+        assert_eq!(fault(&to("sec-websocket-version", "8")), Fault::Version);
+        assert_eq!(fault(&to("sec-websocket-key", "c2hvcnQ=")), Fault::Key);
+        assert_eq!(fault(&|r| drop(r.headers_mut().remove("sec-websocket-key"))), Fault::Key);
+
+        let old = Fault::Version.answer();
+        assert_eq!(old.status(), 426);
+        assert_eq!(old.headers()["sec-websocket-version"], "13");
     }
 }

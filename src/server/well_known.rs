@@ -12,7 +12,7 @@ use hyper::Request;
 use serde_json::{Value, json};
 
 use super::{Context, Response, door, header, text, with};
-use crate::protocol::profile;
+use crate::protocol::v1;
 
 /// Where it is found.
 pub const PATH: &str = "/.well-known/dormouse";
@@ -30,7 +30,7 @@ pub fn answer<T>(cx: &Context, listener: SocketAddr, request: &Request<T>) -> Re
         webtransport["certificate_hashes"] = hashes.into();
     }
     let body = json!({
-        "versions": [profile::V1],
+        "versions": [v1::NAME],
         "webtransport": webtransport,
         "policy": policy(),
         "heartbeat": cx.config.session.heartbeat.as_millis() as u64,

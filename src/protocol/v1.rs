@@ -1,0 +1,4 @@
+//! `dormouse.v1`.
+
+/// The subprotocol's name, as it is offered and answered.
+pub const NAME: &str = "dormouse.v1";
