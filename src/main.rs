@@ -1,3 +1,121 @@
-//! The doorway.
+//! The doorway: reads what was said, opens the gateway, closes it when told to.
 
-fn main() {}
+use std::error::Error;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+use dormouse::config::{self, Config};
+use dormouse::gateway::{Gateway, StartError};
+use dormouse::server::listener::VISITORS;
+use dormouse::telemetry;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Files open besides connections: the store, the listeners, the runtime's own.
+const OTHER_FILES: u64 = 256;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    telemetry::log_to_stderr();
+    let outcome = match matches.subcommand_name() {
+        Some("check") => check(&matches),
+        _ => serve(&matches),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("dormouse")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A self-hosted edge gateway for rooms: durable, asleep when idle")
+        .after_help(
+            "Each flag is also a setting of dormouse.toml and an environment variable:\n\
+             --room-sleep-after 30s, [room] sleep_after = \"30s\", DORMOUSE_ROOM_SLEEP_AFTER=30s.\n\
+             A flag wins over the environment, the environment over the file.",
+        )
+        .args(config::flags())
+        .subcommand(Command::new("serve").about("Open the gateway (the default)"))
+        .subcommand(Command::new("check").about("Read the configuration and say if it is fine"))
+}
+
+fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(matches, environment)
+}
+
+fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    read_config(matches)?;
+    writeln!(std::io::stdout(), "The configuration is fine")?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    let config = read_config(matches)?;
+    raise_open_files(config.server.connections as u64);
+    // Heard from now on: a signal during the start ends it in order, too.
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let gateway = Gateway::start(config).await?;
+    writeln!(std::io::stdout(), "Dormouse is open at {}", gateway.url())?;
+
+    told_to_stop(&mut interrupt, &mut terminate).await;
+    tracing::info!("closing; once more to leave at once");
+    tokio::select! {
+        () = gateway.shutdown() => Ok(()),
+        () = told_to_stop(&mut interrupt, &mut terminate) => {
+            tracing::warn!("left before everybody was told");
+            std::process::exit(1) // returning would wait for what the store is writing
+        }
+    }
+}
+
+async fn told_to_stop(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// A connection is an open file; raises the limit to match, or says how small it is.
+fn raise_open_files(connections: u64) {
+    let besides = VISITORS as u64 + OTHER_FILES;
+    let wanted = connections + besides;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    let raised = setrlimit(Resource::Nofile, limit);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    if raised.is_err() || files < wanted {
+        let fits = files.saturating_sub(besides);
+        tracing::warn!(
+            "open files are limited to {files}: room for about {fits} connections over TCP, \
+             not {connections} (raise `ulimit -n`, or lower gateway.connections)"
+        );
+    }
+}
+
+/// Says what went wrong, why, and what to do, to whoever started us.
+fn complain(error: &(dyn Error + 'static)) {
+    let mut text = format!("dormouse: {error}");
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        text += &format!(": {below}");
+        cause = below.source();
+    }
+    if let Some(error) = error.downcast_ref::<StartError>() {
+        text += &format!("\n  hint: {}", error.hint());
+    }
+    eprintln!("{text}");
+}

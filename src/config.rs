@@ -1,0 +1,158 @@
+//! What an operator may say, merged and checked once.
+//!
+//! One name has three spellings: `[room] sleep_after` in `dormouse.toml`,
+//! `DORMOUSE_ROOM_SLEEP_AFTER`, `--room-sleep-after`. Default < file < environment < flag.
+//! What was said stays text ([`said`]) until all of it is known; then one fallible step makes a
+//! [`Config`] of real types, or one [`Error`] that says which value, where it came from and
+//! what would be right.
+//!
+//! - Every setting stands in one table ([`settings`]); flags, `--help` and the example file
+//!   are made from it.
+//! - An unknown name is an error: a typing mistake must not be a silent default.
+//! - Each module owns its settings; this one only fills them in. Nothing here is read again
+//!   while the gateway runs.
+
+mod error;
+mod reader;
+pub mod said;
+pub mod settings;
+pub mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::{keeper, server, session, store};
+use reader::Reader;
+use said::Said;
+use settings::SETTINGS;
+
+pub use error::Error;
+
+/// The configuration file that is read when it exists and no other is named.
+pub const DEFAULT_FILE: &str = "dormouse.toml";
+
+/// The folder that keeps the development certificate when it exists.
+const CERTS_FOLDER: &str = "certs";
+
+/// Everything decided before the gateway starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where browsers come in, TCP and UDP.
+    pub listen: Vec<SocketAddr>,
+    /// Where operators come in.
+    pub operator_listen: Option<SocketAddr>,
+    /// Where the store lies.
+    pub data_dir: PathBuf,
+    /// The operator's own certificate.
+    pub certificate: Option<server::tls::Files>,
+    /// Where the development certificate is kept.
+    pub certs_dir: PathBuf,
+    /// The rooms' keepers, and with them the rooms and outboxes.
+    pub keeper: keeper::Settings,
+    /// The sessions.
+    pub session: session::Settings,
+    /// The store.
+    pub store: store::Settings,
+    /// The doors.
+    pub server: server::Settings,
+    /// QUIC's own.
+    pub quic: server::QuicSettings,
+    /// The longest over which a drain spreads the clients' return.
+    pub drain_spread: Duration,
+}
+
+/// The flags, made from the table, for a [`clap::Command`].
+pub fn flags() -> impl Iterator<Item = Arg> {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("The configuration file; ./dormouse.toml if it exists")
+        .global(true);
+    let settings = SETTINGS.iter().map(|setting| {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let action = if setting.kind.is_list() { ArgAction::Append } else { ArgAction::Set };
+        let value_name = format!("{:?}", setting.kind).to_uppercase();
+        Arg::new(setting.key)
+            .long(setting.flag())
+            .value_name(value_name)
+            .help(format!("{}{default}", setting.help))
+            .help_heading(setting.section().map_or("Options".into(), |name| format!("[{name}]")))
+            .action(action)
+            .global(true)
+    });
+    std::iter::once(file).chain(settings)
+}
+
+impl Config {
+    /// Reads file, environment and flags, the later over the earlier.
+    pub fn load(
+        matches: &ArgMatches,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let mut said = Said::default();
+        let named = matches.get_one::<String>("config").map(PathBuf::from);
+        let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => said.add_file(&path, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
+            Err(source) => return Err(Error::Unreadable { path, source }),
+        }
+        said.add_environment(environment)?;
+        said.add_flags(matches);
+        Self::new(&said)
+    }
+
+    /// The one step from text to meaning.
+    pub fn new(said: &Said) -> Result<Self, Error> {
+        let read = Reader::new(said);
+        let data_dir: PathBuf = read.text("data_dir").into();
+        let config = Self {
+            listen: read.addresses("listen")?,
+            operator_listen: read.address("operator_listen")?,
+            certs_dir: certs_dir(read.path("certs_dir"), &data_dir),
+            data_dir,
+            certificate: read.certificate()?,
+            keeper: read.keeper()?,
+            session: read.session()?,
+            store: read.store()?,
+            server: server::Settings {
+                send_buffer: read.size("session.send_buffer")?,
+                connections: read.count("gateway.connections")?,
+                origins: read.origins("gateway.origins")?,
+                demo: read.flag("demo")?,
+            },
+            quic: server::QuicSettings {
+                keep_alive: read.duration("quic.keep_alive")?,
+                idle_timeout: read.duration("quic.idle_timeout")?,
+                stream_window: read.size("quic.stream_window")?,
+                send_window: read.size("quic.send_window")?,
+            },
+            drain_spread: read.duration("gateway.drain_spread")?,
+        };
+        read.check_what_needs_each_other()?;
+        Ok(config)
+    }
+}
+
+impl Default for Config {
+    /// What holds when nothing is said.
+    fn default() -> Self {
+        Self::new(&Said::default()).expect("the table's defaults are valid; a test reads them")
+    }
+}
+
+fn certs_dir(said: Option<PathBuf>, data_dir: &Path) -> PathBuf {
+    said.unwrap_or_else(|| match Path::new(CERTS_FOLDER).is_dir() {
+        true => CERTS_FOLDER.into(),
+        false => data_dir.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What can be wrong with what was said, each one sentence with everything needed in it.
+
+use std::path::PathBuf;
+
+use super::said::{self, Origin, Value};
+use super::settings::Setting;
+
+/// What is wrong with what was said. Only a file that cannot be read has a cause below it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that cannot be read.
+    #[error("{key} is {:?}, expected {expected} ({})", .said.text, .said.origin)]
+    Invalid {
+        /// The setting.
+        key: &'static str,
+        /// What was said.
+        said: Value,
+        /// What would do.
+        expected: String,
+    },
+    /// A value beyond its bounds.
+    #[error("{key} is {:?}, expected {least} to {most} ({})", .said.text, .said.origin)]
+    OutOfBounds {
+        /// The setting.
+        key: &'static str,
+        /// What was said.
+        said: Value,
+        /// The least it may be.
+        least: &'static str,
+        /// The most it may be.
+        most: &'static str,
+    },
+    /// Two values that do not go together.
+    #[error("{key} is {}, but {rule} {other}, which is {}", .said[0], .said[1])]
+    Conflict {
+        /// The first setting.
+        key: &'static str,
+        /// What must hold between the two.
+        rule: &'static str,
+        /// The second setting.
+        other: &'static str,
+        /// What was said of the first and of the second.
+        said: Box<[Value; 2]>,
+    },
+    /// One half of a pair.
+    #[error("{key} is given ({origin}) without {missing}; a certificate needs both")]
+    Half {
+        /// The half that is there.
+        key: &'static str,
+        /// Who said it.
+        origin: Origin,
+        /// The half that is not.
+        missing: &'static str,
+    },
+    /// A name that means nothing.
+    #[error("there is no setting {name}{hint} ({origin})")]
+    Unknown {
+        /// What was said.
+        name: String,
+        /// `, did you mean …?` or nothing.
+        hint: String,
+        /// Who said it.
+        origin: Origin,
+    },
+    /// A file that is no TOML.
+    #[error("{message} ({origin})")]
+    Syntax {
+        /// What the parser said.
+        message: String,
+        /// Where.
+        origin: Origin,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn invalid(setting: &Setting, said: Value) -> Self {
+        let or_off = if setting.off { " or \"off\"" } else { "" };
+        let expected = format!("{}{or_off}", setting.kind.expected());
+        Self::Invalid { key: setting.key, said, expected }
+    }
+
+    /// An unknown name, with the setting it was perhaps meant to be.
+    pub(super) fn unknown(name: String, origin: Origin) -> Self {
+        let meant = said::meant(name.trim_start_matches("DORMOUSE_"));
+        let hint = meant.map_or(String::new(), |setting| match &origin {
+            Origin::Variable(_) => format!(", did you mean {}?", setting.variable()),
+            _ => format!(", did you mean {}?", setting.key),
+        });
+        Self::Unknown { name, hint, origin }
+    }
+}

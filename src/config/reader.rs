@@ -1,0 +1,265 @@
+//! From text to meaning, setting by setting.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Error;
+use super::said::{Said, Value};
+use super::settings::{self, Setting};
+use super::units;
+use crate::{keeper, outbox, room, server, session, store};
+
+/// Bytes of one tag: not a setting, the number of tags is.
+const TAG_BYTES: usize = 256;
+
+/// Reads typed values out of what was said.
+pub(super) struct Reader<'a> {
+    said: &'a Said,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(said: &'a Said) -> Self {
+        Self { said }
+    }
+
+    pub(super) fn keeper(&self) -> Result<keeper::Settings, Error> {
+        Ok(keeper::Settings {
+            sleep_after: self.duration("room.sleep_after")?,
+            mailbox_events: self.count("room.mailbox_events")?,
+            waking_bytes: self.size("room.waking_bytes")?,
+            grace: self.duration("session.grace")?,
+            resume_window: self.duration("session.resume_window")?,
+            limits: self.limits()?,
+            outbox: outbox::Policy {
+                ring_bytes: self.size("room.ring_bytes")?,
+                ring_age: self.duration("room.ring_age")?,
+                outbox_bytes: self.size("session.outbox_bytes")?,
+                page_bytes: self.size("room.page_bytes")?,
+            },
+        })
+    }
+
+    pub(super) fn session(&self) -> Result<session::Settings, Error> {
+        Ok(session::Settings {
+            message_bytes: self.size("session.message_bytes")?,
+            publishes_in_flight: self.count("session.publishes_in_flight")?,
+            stalled_after: self.duration("session.stalled_after")?,
+            hello_timeout: self.duration("session.hello_timeout")?,
+            heartbeat: self.duration("session.heartbeat")?,
+            ping_every: self.duration("session.ping_every")?,
+            pong_timeout: self.duration("session.pong_timeout")?,
+            close_linger: self.duration("session.close_linger")?,
+            author_window: self.duration("session.author_window")?,
+            limits: self.limits()?,
+        })
+    }
+
+    fn limits(&self) -> Result<room::Limits, Error> {
+        Ok(room::Limits {
+            members: self.count("room.members")?,
+            tags: self.count("session.tags")?,
+            tag_bytes: TAG_BYTES,
+            name_chars: self.count("session.name_chars")?,
+            attachment_bytes: self.size("session.attachment_bytes")?,
+            key_bytes: self.count("session.key_bytes")?,
+        })
+    }
+
+    pub(super) fn store(&self) -> Result<store::Settings, Error> {
+        Ok(store::Settings {
+            journal_bytes: self.size("room.journal_bytes")? as u64,
+            journal_total_bytes: self.size("store.journal_total_bytes")? as u64,
+            journal_age: self.duration("store.journal_age")?,
+            journal_cache: self.size("store.journal_cache")?,
+            rooms_cache: self.size("store.rooms_cache")?,
+            retention: store::Retention {
+                messages: self.amount("room.history_messages", units::count)?.unwrap_or(u64::MAX),
+                age: self.amount("room.history_age", units::duration)?.unwrap_or(units::NO_AGE),
+                bytes: self.amount("room.history_bytes", units::size)?.unwrap_or(u64::MAX),
+            },
+        })
+    }
+
+    /// Limits that are each fine and together are not.
+    pub(super) fn check_what_needs_each_other(&self) -> Result<(), Error> {
+        self.check_durations(
+            "session.pong_timeout",
+            "must be shorter than",
+            "session.ping_every",
+            |a, b| a < b,
+        )?;
+        self.check_durations(
+            "session.resume_window",
+            "must be at least",
+            "session.grace",
+            |a, b| a >= b,
+        )?;
+        self.check_durations(
+            "session.author_window",
+            "must be at least",
+            "session.resume_window",
+            |a, b| a >= b,
+        )?;
+        self.check_durations(
+            "quic.keep_alive",
+            "must be shorter than",
+            "quic.idle_timeout",
+            |a, b| a < b,
+        )?;
+        self.check_sizes(
+            "room.ring_bytes",
+            "must hold 4 times",
+            "session.message_bytes",
+            |a, b| a >= b * 4,
+        )?;
+        for holder in ["room.waking_bytes", "session.outbox_bytes", "quic.stream_window"] {
+            self.check_sizes(holder, "must be at least", "session.message_bytes", |a, b| a >= b)?;
+        }
+        // A hello carries it, and a hello is a frame.
+        self.check_sizes(
+            "session.attachment_bytes",
+            "must be less than",
+            "session.message_bytes",
+            |a, b| a < b,
+        )?;
+        self.check_sizes(
+            "room.journal_bytes",
+            "must be at most",
+            "store.journal_total_bytes",
+            |a, b| a <= b,
+        )
+    }
+
+    fn check_sizes(
+        &self,
+        key: &'static str,
+        rule: &'static str,
+        other: &'static str,
+        holds: fn(usize, usize) -> bool,
+    ) -> Result<(), Error> {
+        self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)
+    }
+
+    fn check_durations(
+        &self,
+        key: &'static str,
+        rule: &'static str,
+        other: &'static str,
+        holds: fn(Duration, Duration) -> bool,
+    ) -> Result<(), Error> {
+        self.conflict(holds(self.duration(key)?, self.duration(other)?), key, rule, other)
+    }
+
+    fn conflict(
+        &self,
+        holds: bool,
+        key: &'static str,
+        rule: &'static str,
+        other: &'static str,
+    ) -> Result<(), Error> {
+        if holds {
+            return Ok(());
+        }
+        let said = Box::new([self.value(key).1, self.value(other).1]);
+        Err(Error::Conflict { key, rule, other, said })
+    }
+
+    fn value(&self, key: &str) -> (&'static Setting, Value) {
+        let setting = settings::find(key).expect("only settings of the table are read");
+        let mut value = self.said.of(setting);
+        value.text = value.text.trim().to_owned();
+        (setting, value)
+    }
+
+    pub(super) fn text(&self, key: &str) -> String {
+        self.value(key).1.text
+    }
+
+    /// An amount within its bounds; `None` for `off`.
+    fn amount<T: PartialOrd>(
+        &self,
+        key: &str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let (setting, value) = self.value(key);
+        if setting.off && value.text == "off" {
+            return Ok(None);
+        }
+        let Some(amount) = parse(&value.text) else { return Err(Error::invalid(setting, value)) };
+        let (least, most) = setting.bounds;
+        let bound = |text| parse(text).expect("the table's bounds are valid; a test reads them");
+        if amount < bound(least) || amount > bound(most) {
+            return Err(Error::OutOfBounds { key: setting.key, said: value, least, most });
+        }
+        Ok(Some(amount))
+    }
+
+    pub(super) fn duration(&self, key: &str) -> Result<Duration, Error> {
+        let amount = self.amount(key, units::duration)?;
+        Ok(amount.expect("settings that may be off are read with amount"))
+    }
+
+    pub(super) fn size(&self, key: &str) -> Result<usize, Error> {
+        let amount = self.amount(key, units::size)?;
+        Ok(amount.expect("settings that may be off are read with amount") as usize)
+    }
+
+    pub(super) fn count(&self, key: &str) -> Result<usize, Error> {
+        let amount = self.amount(key, units::count)?;
+        Ok(amount.expect("settings that may be off are read with amount") as usize)
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<bool, Error> {
+        let (setting, value) = self.value(key);
+        value.text.parse().map_err(|_| Error::invalid(setting, value))
+    }
+
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        Some(self.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    pub(super) fn address(&self, key: &str) -> Result<Option<SocketAddr>, Error> {
+        let (setting, value) = self.value(key);
+        match value.text.parse() {
+            Ok(address) => Ok(Some(address)),
+            Err(_) if setting.off && value.text == "off" => Ok(None),
+            Err(_) => Err(Error::invalid(setting, value)),
+        }
+    }
+
+    pub(super) fn addresses(&self, key: &str) -> Result<Vec<SocketAddr>, Error> {
+        let (setting, value) = self.value(key);
+        let items = value.text.split(',').map(|item| item.trim().parse());
+        items.collect::<Result<_, _>>().map_err(|_| Error::invalid(setting, value))
+    }
+
+    /// Origins as browsers write them: scheme, host, perhaps a port, nothing after.
+    pub(super) fn origins(&self, key: &str) -> Result<Vec<String>, Error> {
+        let (setting, value) = self.value(key);
+        let items = value.text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let origins: Vec<_> = items.map(str::to_ascii_lowercase).collect();
+        let is_origin = |origin: &String| match origin.split_once("://") {
+            Some((scheme, host)) => {
+                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#'])
+            }
+            None => origin == "*" || origin == "null",
+        };
+        match origins.iter().all(is_origin) {
+            true => Ok(origins),
+            false => Err(Error::invalid(setting, value)),
+        }
+    }
+
+    pub(super) fn certificate(&self) -> Result<Option<server::tls::Files>, Error> {
+        let half = |key: &'static str, missing| {
+            Err(Error::Half { key, origin: self.value(key).1.origin, missing })
+        };
+        match (self.path("tls_cert"), self.path("tls_key")) {
+            (Some(cert), Some(key)) => Ok(Some(server::tls::Files { cert, key })),
+            (Some(_), None) => half("tls_cert", "tls_key"),
+            (None, Some(_)) => half("tls_key", "tls_cert"),
+            (None, None) => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What an operator said, and where: file, environment and flags laid over each other.
+//!
+//! Values stay text here. What they mean is decided once, when all is known, by
+//! [`Config`](super::Config); what is remembered is where each came from, so that a complaint
+//! can point at it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use toml::de::{DeTable, DeValue};
+
+use super::Error;
+use super::settings::{SETTINGS, Setting, find};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A line of the configuration file.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Variable(String),
+    /// A flag, without its dashes.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default"),
+            Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag(name) => write!(f, "flag --{name}"),
+        }
+    }
+}
+
+/// A value as it was written. Lists are joined by commas, which no item of theirs contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The text.
+    pub text: String,
+    /// Who said it.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({})", self.text, self.origin)
+    }
+}
+
+/// Everything said, by key. What was said later wins.
+#[derive(Debug, Clone, Default)]
+pub struct Said(BTreeMap<&'static str, Value>);
+
+impl Said {
+    /// The value of a setting: what was said last, else its default.
+    pub fn of(&self, setting: &Setting) -> Value {
+        self.0
+            .get(setting.key)
+            .cloned()
+            .unwrap_or_else(|| Value { text: setting.default.to_owned(), origin: Origin::Default })
+    }
+
+    fn say(&mut self, setting: &'static Setting, text: String, origin: Origin) {
+        self.0.insert(setting.key, Value { text, origin });
+    }
+
+    /// Adds what a file says.
+    pub fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let at = |offset: usize| Origin::File(path.to_owned(), line_of(text, offset));
+        let table = DeTable::parse(text).map_err(|error| Error::Syntax {
+            message: error.message().to_owned(),
+            origin: at(error.span().map_or(0, |span| span.start)),
+        })?;
+        for (key, value) in table.into_inner() {
+            let origin = at(key.span().start);
+            let key = key.into_inner().into_owned();
+            match value.into_inner() {
+                DeValue::Table(section) => {
+                    if !SETTINGS.iter().any(|setting| setting.section() == Some(&key)) {
+                        return Err(Error::unknown(format!("[{key}]"), origin));
+                    }
+                    for (name, value) in section {
+                        let origin = at(name.span().start);
+                        self.add_entry(
+                            &format!("{key}.{}", name.get_ref()),
+                            value.get_ref(),
+                            origin,
+                        )?;
+                    }
+                }
+                value => self.add_entry(&key, &value, origin)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add_entry(&mut self, key: &str, value: &DeValue<'_>, origin: Origin) -> Result<(), Error> {
+        let Some(setting) = find(key) else {
+            return Err(Error::unknown(key.to_owned(), origin));
+        };
+        let text = match value {
+            DeValue::Array(items) if setting.kind.is_list() => {
+                let texts: Option<Vec<_>> = items.iter().map(|i| scalar(i.get_ref())).collect();
+                texts.map(|texts| texts.join(","))
+            }
+            value => scalar(value),
+        };
+        match text {
+            Some(text) => self.say(setting, text, origin),
+            None => {
+                let value = value.type_str().to_owned();
+                return Err(Error::invalid(setting, Value { text: value, origin }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the environment says: every `DORMOUSE_…`.
+    ///
+    /// The environment is not ours alone. A name in one of our sections, or like one of our
+    /// settings, is a mistake worth an error; any other is said and left alone.
+    pub fn add_environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), Error> {
+        for (name, text) in variables {
+            let Some(rest) = name.strip_prefix("DORMOUSE_") else { continue };
+            if is_from_kubernetes(rest) {
+                continue;
+            }
+            let origin = Origin::Variable(name.clone());
+            if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+                self.say(setting, text, origin);
+            } else if in_a_section(rest) || meant(rest).is_some() {
+                return Err(Error::unknown(name, origin));
+            } else {
+                tracing::warn!("the environment variable {name} is no setting and is ignored");
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the flags say, made from the same table by [`flags`](super::flags).
+    pub fn add_flags(&mut self, matches: &ArgMatches) {
+        for setting in SETTINGS {
+            if let Ok(Some(texts)) = matches.try_get_many::<String>(setting.key) {
+                let texts: Vec<_> = texts.map(String::as_str).collect();
+                self.say(setting, texts.join(","), Origin::Flag(setting.flag()));
+            }
+        }
+    }
+}
+
+/// A cluster gives every container `DORMOUSE_SERVICE_HOST`, `DORMOUSE_PORT_4433_TCP` and the
+/// like when a service is called `dormouse`, or `dormouse-gateway`: nobody said those to us.
+fn is_from_kubernetes(rest: &str) -> bool {
+    ["SERVICE_HOST", "SERVICE_PORT", "PORT"].iter().any(|word| {
+        let mut words = rest.match_indices(word);
+        words.any(|(at, _)| {
+            let after = &rest[at + word.len()..];
+            (at == 0 || rest.as_bytes()[at - 1] == b'_')
+                && (after.is_empty() || after.starts_with('_'))
+        })
+    })
+}
+
+fn in_a_section(rest: &str) -> bool {
+    let first = rest.split('_').next().unwrap_or(rest).to_lowercase();
+    SETTINGS.iter().any(|setting| setting.section() == Some(&first))
+}
+
+/// The setting that an unknown name was perhaps meant to be: one with the same last words.
+pub(super) fn meant(name: &str) -> Option<&'static Setting> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_', '.'], "");
+    let said = plain(name);
+    SETTINGS.iter().find(|setting| {
+        let (key, short) = (plain(setting.key), plain(setting.name()));
+        said == key || said.ends_with(&short)
+    })
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Boolean(yes) => Some(yes.to_string()),
+        _ => None,
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
+}

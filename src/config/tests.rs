@@ -1,0 +1,263 @@
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::said::Origin;
+use super::settings::{Kind, Setting};
+use super::*;
+
+const EXAMPLE: &str = "docs/dormouse.example.toml";
+
+fn file(text: &str) -> Result<Config, Error> {
+    let mut said = Said::default();
+    said.add_file(Path::new("dormouse.toml"), text)?;
+    Config::new(&said)
+}
+
+fn complaint(text: &str) -> String {
+    file(text).unwrap_err().to_string()
+}
+
+/// What flags and environment say; the file is one that does not exist unless named.
+fn load(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
+    let command = clap::Command::new("dormouse").args(flags());
+    let arguments = std::iter::once(&"dormouse").chain(arguments);
+    let matches = command.try_get_matches_from(arguments).unwrap();
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    Config::load(&matches, environment.iter().map(owned))
+}
+
+#[test]
+fn nothing_said_is_what_the_design_says() {
+    let config = Config::default();
+    assert_eq!(config.listen, ["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()]);
+    assert_eq!(config.operator_listen, Some("127.0.0.1:4434".parse().unwrap()));
+    assert_eq!(config.keeper.sleep_after, Duration::from_secs(10));
+    assert_eq!(config.keeper.outbox.ring_bytes, 1 << 20);
+    assert_eq!(config.session.message_bytes, 65_536);
+    assert_eq!(config.store.retention.age, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.quic.idle_timeout, Duration::from_secs(20));
+    assert_eq!(config.server.connections, 100_000);
+    assert!(config.server.demo && config.server.origins.is_empty());
+    assert_eq!(config.certificate, None);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("some.toml");
+    std::fs::write(&path, "[room]\nsleep_after = '1s'\nmembers = 7\nhistory_age = 'off'").unwrap();
+    let path = path.to_str().unwrap();
+
+    let environment = [("DORMOUSE_ROOM_SLEEP_AFTER", "2s"), ("DORMOUSE_ROOM_HISTORY_AGE", "3d")];
+    let flags = [
+        "--config",
+        path,
+        "--room-sleep-after",
+        "3s",
+        "--listen",
+        "127.0.0.1:1",
+        "--listen=[::1]:2",
+    ];
+    let config = load(&flags, &environment).unwrap();
+    assert_eq!(config.keeper.sleep_after, Duration::from_secs(3), "flag");
+    assert_eq!(config.store.retention.age, Duration::from_secs(3 * 86_400), "environment");
+    assert_eq!(config.keeper.limits.members, 7, "file");
+    assert_eq!(config.session.ping_every, Duration::from_secs(20), "default");
+    assert_eq!(config.listen.len(), 2, "a flag may be repeated");
+}
+
+#[test]
+fn a_complaint_names_the_value_where_it_was_said_and_what_would_do() {
+    assert_eq!(
+        complaint("# a comment\n[room]\nmembers = 5\n\nsleep_after = \"5x\""),
+        "room.sleep_after is \"5x\", expected a duration like \"30s\" (dormouse.toml, line 5)"
+    );
+    assert_eq!(
+        load(&[], &[("DORMOUSE_SESSION_MESSAGE_BYTES", "2MiB")]).unwrap_err().to_string(),
+        "session.message_bytes is \"2MiB\", expected 1KiB to 1MiB \
+         (environment variable DORMOUSE_SESSION_MESSAGE_BYTES)"
+    );
+    assert_eq!(
+        load(&["--operator-listen", "4434"], &[]).unwrap_err().to_string(),
+        "operator_listen is \"4434\", expected an address with a port like \"127.0.0.1:4434\" \
+         or \"off\" (flag --operator-listen)"
+    );
+    assert_eq!(
+        complaint("demo = [1]"),
+        "demo is \"array\", expected \"true\" or \"false\" (dormouse.toml, line 1)"
+    );
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_guesses_what_was_meant() {
+    assert_eq!(
+        complaint("listen = '127.0.0.1:1'\nsleep_after = '5s'"),
+        "there is no setting sleep_after, did you mean room.sleep_after? (dormouse.toml, line 2)"
+    );
+    assert_eq!(
+        complaint("[session]\nping-every = '5s'"),
+        "there is no setting session.ping-every, did you mean session.ping_every? (dormouse.toml, line 2)"
+    );
+    assert_eq!(complaint("[attic]\nx = 1"), "there is no setting [attic] (dormouse.toml, line 1)");
+    let variable = load(&[], &[("DORMOUSE_SLEEP_AFTER", "5s")]).unwrap_err().to_string();
+    assert!(variable.contains("did you mean DORMOUSE_ROOM_SLEEP_AFTER?"), "{variable}");
+}
+
+#[test]
+fn what_others_put_into_the_environment_is_not_taken_for_settings() {
+    let injected = [
+        ("DORMOUSE_SERVICE_HOST", "10.0.0.1"),
+        ("DORMOUSE_GATEWAY_SERVICE_PORT_HTTP", "4433"),
+        ("DORMOUSE_PORT", "tcp://10.0.0.1:4433"),
+        ("DORMOUSE_PORT_4433_TCP_ADDR", "10.0.0.1"),
+        ("DORMOUSE_BIN", "a harness's"),
+        ("DORMOUSEQUE", "not ours"),
+    ];
+    assert!(load(&[], &injected).is_ok());
+    assert!(load(&[], &[("DORMOUSE_SESSION_PONGTIMEOUT", "5s")]).is_err());
+    assert!(load(&[], &[("DORMOUSE_QUIC_PORTS", "5")]).is_err());
+}
+
+#[test]
+fn limits_that_need_each_other_are_checked() {
+    assert_eq!(
+        complaint("[session]\nping_every = '5s'"),
+        "session.pong_timeout is \"10s\" (the default), but must be shorter than \
+         session.ping_every, which is \"5s\" (dormouse.toml, line 2)"
+    );
+    for (text, fragment) in [
+        ("[room]\nring_bytes = '128KiB'", "must hold 4 times session.message_bytes"),
+        ("[room]\nwaking_bytes = '4KiB'", "must be at least session.message_bytes"),
+        ("[quic]\nstream_window = '4KiB'", "must be at least session.message_bytes"),
+        ("[quic]\nkeep_alive = '30s'", "must be shorter than quic.idle_timeout"),
+        ("[session]\noutbox_bytes = '4KiB'", "must be at least session.message_bytes"),
+        ("[session]\nresume_window = '1s'", "must be at least session.grace"),
+        ("[session]\nauthor_window = '1m'", "must be at least session.resume_window"),
+        ("[session]\nmessage_bytes = '8KiB'", "must be less than session.message_bytes"),
+        ("[room]\njournal_bytes = '1GiB'", "must be at most store.journal_total_bytes"),
+        ("tls_cert = 'a.pem'", "without tls_key"),
+        ("tls_key = 'a.pem'", "without tls_cert"),
+    ] {
+        assert!(complaint(text).contains(fragment), "{text}: {}", complaint(text));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_or_not_there_is_said() {
+    let broken = complaint("[room]\nmembers = = 5");
+    assert!(broken.ends_with("(dormouse.toml, line 2)"), "{broken}");
+    let missing = load(&["--config", "nowhere.toml"], &[]).unwrap_err().to_string();
+    assert_eq!(missing, "cannot read the configuration file nowhere.toml");
+}
+
+#[test]
+fn lists_and_origins_are_read_as_browsers_write_them() {
+    let config = file("listen = ['0.0.0.0:80', '[::]:80']\n[gateway]\norigins = 'https://A.example, https://b.example:8443'").unwrap();
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.server.origins, ["https://a.example", "https://b.example:8443"]);
+    for bad in ["a.example", "https://", "https://a.example/", "://a"] {
+        let text = format!("[gateway]\norigins = '{bad}'");
+        assert!(complaint(&text).contains("expected web origins like"), "{bad}");
+    }
+}
+
+/// A setting that stands in the table but is read nowhere would be a promise not kept: what is
+/// no value for any kind must be noticed.
+#[test]
+fn every_setting_is_read_and_keeps_its_bounds() {
+    for setting in SETTINGS.iter().filter(|setting| setting.kind != Kind::Path) {
+        let error = load(&[&format!("--{}=\u{1f634}", setting.flag())], &[]).unwrap_err();
+        assert!(matches!(error, Error::Invalid { key, .. } if key == setting.key), "{error}");
+        let (least, most) = setting.bounds;
+        if setting.kind == Kind::Duration {
+            let [least, most, default] =
+                [least, most, setting.default].map(|t| units::duration(t).unwrap());
+            assert!(least <= default && default <= most, "{}", setting.key);
+        }
+        if matches!(setting.kind, Kind::Size | Kind::Count) {
+            let [least, most, default] =
+                [least, most, setting.default].map(|t| units::size(t).unwrap());
+            assert!(least <= default && default <= most, "{}", setting.key);
+        }
+    }
+}
+
+#[test]
+fn the_example_file_has_every_setting_with_its_default() {
+    let kept = std::fs::read_to_string(EXAMPLE).unwrap();
+    assert_eq!(kept, example(), "write it anew: cargo test write_the_example -- --ignored");
+
+    let mut said = Said::default();
+    let uncommented: String = kept
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    said.add_file(Path::new(EXAMPLE), &uncommented).unwrap();
+    for setting in SETTINGS {
+        let value = said.of(setting);
+        assert_ne!(value.origin, Origin::Default, "{} is missing", setting.key);
+        assert_eq!(value.text, setting.default, "{}", setting.key);
+    }
+}
+
+#[test]
+#[ignore = "writes the file that the test above compares"]
+fn write_the_example() {
+    std::fs::write(EXAMPLE, example()).unwrap();
+}
+
+/// The example file, made from the table.
+fn example() -> String {
+    let mut text = String::from(
+        "# Everything that may be said, with what holds when nothing is said. Take the `#` off a\n\
+         # line to change it. The same name is a flag (--room-sleep-after) and an environment\n\
+         # variable (DORMOUSE_ROOM_SLEEP_AFTER); a flag wins over the environment, that over this.\n\
+         # Durations: 250ms, 10s, 2m, 1h, 7d. Sizes: 512, 64KiB, 1MiB, 2GiB.\n",
+    );
+    let mut section = None;
+    for setting in SETTINGS {
+        if setting.section() != section {
+            section = setting.section();
+            write!(text, "\n[{}]\n", section.expect("top settings come first")).unwrap();
+        }
+        text.push('\n');
+        let off = if setting.off { " `off`: no limit." } else { "" };
+        let off = if setting.kind == Kind::Address { " `off`: none." } else { off };
+        for line in wrapped(&format!("{}{off}", setting.help), 95) {
+            writeln!(text, "# {line}").unwrap();
+        }
+        writeln!(text, "#{} = {}", setting.name(), toml(setting)).unwrap();
+    }
+    text
+}
+
+fn toml(setting: &Setting) -> String {
+    let default = setting.default;
+    match setting.kind {
+        Kind::Count | Kind::Flag => default.to_owned(),
+        Kind::Addresses | Kind::Origins => {
+            let items: Vec<_> = default.split(',').filter(|item| !item.is_empty()).collect();
+            format!("{items:?}")
+        }
+        _ => format!("{default:?}"),
+    }
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().unwrap();
+        if !line.is_empty() && line.len() + 1 + word.len() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}

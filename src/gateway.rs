@@ -1,0 +1,233 @@
+//! Assembly: opens what there is to open, starts what there is to start, and takes it all
+//! down again in the right order.
+//!
+//! Starting is all or nothing: whatever is missing is one [`StartError`], a sentence and a
+//! hint, before anybody is let in. Stopping keeps every promise made so far: nobody new, each
+//! client told when to come back, commits finished, the store closed.
+
+mod bind;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::dispatcher::Dispatcher;
+use crate::server::tls::{self, Certificates};
+use crate::server::{Context, http, operator, webtransport};
+use crate::session::Sessions;
+use crate::store::{self, Redb, Store};
+use crate::telemetry::Metrics;
+
+pub use bind::BindError;
+
+/// What the sessions may take beyond the spread before they are left behind.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No certificate.
+    #[error(transparent)]
+    Certificate(#[from] tls::Error),
+    /// Another process has the store.
+    #[error(transparent)]
+    InUse(store::Error),
+    /// No store.
+    #[error("cannot open the data directory {dir}")]
+    Store {
+        /// Where it should be.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: store::Error,
+    },
+    /// No listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No QUIC endpoint on a bound socket.
+    #[error("cannot listen for WebTransport on {address}")]
+    WebTransport {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => {
+                "without tls_cert and tls_key a development certificate is made"
+            }
+            Self::InUse(_) => {
+                "stop the other dormouse, or choose another directory with --data-dir"
+            }
+            Self::Store { .. } => {
+                "check that this user may write there, or choose another with --data-dir"
+            }
+            Self::Bind(error) => error.hint(),
+            Self::WebTransport { .. } => "choose another address with --listen",
+        }
+    }
+}
+
+/// A running gateway. Dropped without [`shutdown`](Self::shutdown) it lets nobody in any more,
+/// and tells nobody: whoever is inside stays until the runtime ends.
+pub struct Gateway {
+    cx: Arc<Context>,
+    addresses: Vec<SocketAddr>,
+    operator_address: Option<SocketAddr>,
+    /// Ends the listeners.
+    stop: watch::Sender<bool>,
+    http: JoinSet<()>,
+    webtransport: JoinSet<()>,
+    operator: JoinSet<()>,
+    renewal: JoinSet<()>,
+}
+
+impl Gateway {
+    /// Starts a gateway. When this returns, clients can connect.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let certificates = Arc::new(certificates(&config)?);
+        // The ports first: they are the quicker to find out, and are given back on failure.
+        let doors = bind::doors(&config.listen)?;
+        let operator_door = config.operator_listen.map(bind::operator).transpose()?;
+        let store = open_store(&config).await?;
+
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::default());
+        let cx = Arc::new(Context {
+            dispatcher: Dispatcher::new(config.keeper.clone(), store.clone(), metrics.clone()),
+            sessions: Sessions::new(config.server.connections),
+            store,
+            certificates,
+            metrics,
+            config,
+        });
+        let mut gateway = Self {
+            addresses: Vec::new(),
+            operator_address: None,
+            stop: watch::Sender::new(false),
+            http: JoinSet::new(),
+            webtransport: JoinSet::new(),
+            operator: JoinSet::new(),
+            renewal: JoinSet::new(),
+            cx,
+        };
+        for door in doors {
+            gateway.open(door)?;
+        }
+        if let Some((listener, address)) = operator_door {
+            gateway.open_operator(listener, address);
+        }
+        gateway.renewal.spawn(gateway.cx.certificates.clone().keep_fresh());
+        Ok(gateway)
+    }
+
+    fn open(&mut self, door: bind::Door) -> Result<(), StartError> {
+        let bind::Door { address, tcp, udp } = door;
+        let tls = self.cx.certificates.quic_tls();
+        let endpoint = webtransport::listen(self.cx.clone(), udp, tls)
+            .map_err(|source| StartError::WebTransport { address, source })?;
+        self.webtransport.spawn(endpoint);
+        self.http.spawn(http::listen(self.cx.clone(), tcp, address, self.stop.subscribe()));
+        self.addresses.push(address);
+        tracing::info!(%address, "listening, TCP and UDP");
+        Ok(())
+    }
+
+    fn open_operator(&mut self, listener: TcpListener, address: SocketAddr) {
+        self.operator.spawn(operator::listen(self.cx.clone(), listener, self.stop.subscribe()));
+        self.operator_address = Some(address);
+        tracing::info!(%address, "listening for operators");
+    }
+
+    /// Where browsers come in, with the ports the system chose if 0 was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators come in.
+    pub fn operator_address(&self) -> Option<SocketAddr> {
+        self.operator_address
+    }
+
+    /// What every door has at hand: for tests, and for embedding.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.cx
+    }
+
+    /// The address to open in a browser.
+    pub fn url(&self) -> String {
+        let scheme = if self.cx.certificates.tcp_tls().is_some() { "https" } else { "http" };
+        let first = self.addresses.first().expect("a gateway has at least one address");
+        // A page on `localhost` may use WebTransport without a certificate; one on a bare
+        // address of the network may not, and 0.0.0.0 is nowhere to go.
+        match first.ip() {
+            ip if ip.is_loopback() || ip.is_unspecified() => {
+                format!("{scheme}://localhost:{}", first.port())
+            }
+            _ => format!("{scheme}://{first}"),
+        }
+    }
+
+    /// Stops: not ready and nobody new, every client told its own moment to return, commits in
+    /// flight finished, the store closed.
+    pub async fn shutdown(mut self) {
+        let cx = self.cx.clone();
+        let spread_cap = cx.config.drain_spread;
+        let drained =
+            tokio::time::timeout(spread_cap + DRAIN_PATIENCE, cx.sessions.drain(spread_cap));
+        let spread = drained.await.unwrap_or_else(|_| {
+            tracing::warn!("some sessions would not leave and are cut");
+            spread_cap
+        });
+        self.webtransport.shutdown().await;
+        cx.dispatcher.close().await;
+        let spread_ms = spread.as_millis() as u64;
+        if let Err(error) = cx.store.run(move |engine| engine.close(spread_ms)).await {
+            tracing::error!(%error, "the store did not close in order; it is whole all the same");
+        }
+        self.stop.send_replace(true);
+        for listeners in [&mut self.http, &mut self.operator] {
+            while listeners.join_next().await.is_some() {}
+        }
+        tracing::info!("closed");
+    }
+}
+
+fn certificates(config: &Config) -> Result<Certificates, tls::Error> {
+    if let Some(files) = &config.certificate {
+        return Certificates::from_files(files);
+    }
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    for address in &config.listen {
+        let name = address.ip().to_string();
+        if !address.ip().is_unspecified() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Certificates::development(&config.certs_dir, names, OffsetDateTime::now_utc())
+}
+
+async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let (dir, settings) = (config.data_dir.clone(), config.store.clone());
+    let failed = |error| match error {
+        store::Error::InUse { .. } => StartError::InUse(error),
+        source => StartError::Store { dir: config.data_dir.clone(), source },
+    };
+    let open = tokio::task::spawn_blocking(move || Redb::open(&dir, settings));
+    let engine =
+        open.await.unwrap_or_else(|_| Err(store::Error::Corrupt { what: "the store".to_owned() }));
+    engine.map(Store::new).map_err(failed)
+}

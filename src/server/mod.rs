@@ -1,0 +1,100 @@
+//! The doors: what listens, and what is answered before a session begins.
+//!
+//! [`door`] asks the same of everybody whichever transport they come by; [`websocket`] and
+//! [`webtransport`] make links of whoever passes. [`http`] is the TCP side around the WebSocket
+//! door, [`operator`] a listener of its own for whoever runs this. Bytes in, bytes out: policy
+//! that must hold for every client lives in [`session`](crate::session) or below.
+
+pub mod door;
+pub mod http;
+pub mod listener;
+pub mod operator;
+pub mod page;
+pub mod tls;
+pub mod upgrade;
+pub mod websocket;
+pub mod webtransport;
+pub mod well_known;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+
+use crate::config::Config;
+use crate::dispatcher::Dispatcher;
+use crate::session;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// The doors' settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The kernel's send buffer of a TCP connection, in bytes.
+    pub send_buffer: usize,
+    /// Sessions of this process.
+    pub connections: usize,
+    /// Origins whose pages may connect, beside our own.
+    pub origins: Vec<String>,
+    /// Whether the demo page is served.
+    pub demo: bool,
+}
+
+/// QUIC's settings.
+#[derive(Debug, Clone)]
+pub struct QuicSettings {
+    /// How often a silent connection is kept alive.
+    pub keep_alive: Duration,
+    /// The silence after which a connection is gone.
+    pub idle_timeout: Duration,
+    /// Unread bytes a client may send on one stream.
+    pub stream_window: usize,
+    /// Unacknowledged bytes kept per connection.
+    pub send_window: usize,
+}
+
+/// What every door has at hand.
+pub struct Context {
+    /// What the operator decided.
+    pub config: Arc<Config>,
+    /// The store.
+    pub store: Store,
+    /// The way to a room.
+    pub dispatcher: Dispatcher,
+    /// Who is inside.
+    pub sessions: session::Sessions,
+    /// What handshakes are answered with.
+    pub certificates: Arc<tls::Certificates>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// An answer over HTTP. All of ours are small and known when they begin.
+pub type Response = hyper::Response<Full<Bytes>>;
+
+/// A short text, the body of every refusal.
+pub(crate) fn text(status: u16, body: impl Into<Bytes>) -> Response {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+pub(crate) fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    hyper::Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .header("x-content-type-options", "nosniff")
+        .body(Full::new(body.into()))
+        .expect("status and content type are ours and valid")
+}
+
+/// Adds a header whose value is ours, hence valid.
+pub(crate) fn with(mut response: Response, name: &'static str, value: &str) -> Response {
+    let value = value.parse().expect("header values are made of visible ASCII");
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// A header as text, if it is there and is text.
+pub(crate) fn header<'a, T>(request: &'a hyper::Request<T>, name: &str) -> Option<&'a str> {
+    request.headers().get(name)?.to_str().ok()
+}

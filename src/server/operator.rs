@@ -1,0 +1,129 @@
+//! The operator listener: health, metrics, and what may be done to a room.
+//!
+//! Whoever reaches it may do everything, so it stands on loopback by default and answers no
+//! web page: a request with an `Origin`, or to a loopback listener under another name than its
+//! own (a page that had its name point here), is refused.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200, or 503 with the reason: draining, store unwell |
+//! | `GET /metrics` | everything counted, for Prometheus |
+//! | `GET /v1/rooms/{name}` | the room as it is |
+//! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |
+//!
+//! Errors are problem details (RFC 9457).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::listener::{self, Setup};
+use super::{Context, Response, answer, door, header, with};
+use crate::dispatcher::{Inspection, Unavailable};
+use crate::protocol::RoomName;
+
+/// Serves the operator listener until `stop`.
+pub async fn listen(cx: Arc<Context>, listener: TcpListener, stop: watch::Receiver<bool>) {
+    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let setup = Setup { tls: None, send_buffer: None };
+    listener::serve(listener, setup, stop, move |request, _peer: SocketAddr| {
+        let cx = cx.clone();
+        async move {
+            match is_from_a_page(&request, loopback) {
+                true => problem(403, "the operator listener does not answer web pages"),
+                false => respond(&cx, &request).await,
+            }
+        }
+    })
+    .await;
+}
+
+fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
+    let foreign = |host: String| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host != "localhost" && bare.parse::<IpAddr>().is_err()
+    };
+    let host = header(request, "host").and_then(door::parse_authority);
+    let misnamed = loopback && host.is_some_and(|(host, _)| foreign(host));
+    request.headers().contains_key("origin") || misnamed
+}
+
+async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
+    let segments: Vec<_> = request.uri().path().split('/').skip(1).collect();
+    let (method, read) = match segments.as_slice() {
+        ["healthz" | "readyz" | "metrics"] | ["v1", "rooms", _] => (Method::GET, true),
+        ["v1", "rooms", _, "hibernate" | "wake"] => (Method::POST, false),
+        _ => return problem(404, "there is no such resource"),
+    };
+    if *request.method() != method && !(read && *request.method() == Method::HEAD) {
+        let allow = if read { "GET, HEAD" } else { "POST" };
+        return with(problem(405, &format!("allowed here: {allow}")), "allow", allow);
+    }
+    match segments.as_slice() {
+        ["healthz"] => answer(200, JSON, json!({ "alive": true }).to_string()),
+        ["readyz"] => readiness(cx),
+        ["metrics"] => answer(200, "text/plain; version=0.0.4", cx.metrics.exposition()),
+        ["v1", "rooms", name, deed @ ..] => match RoomName::from_path_segment(name) {
+            Ok(room) => inspection(&room, perform(cx, &room, deed).await),
+            Err(bad_name) => problem(400, &bad_name.to_string()),
+        },
+        _ => unreachable!("other paths were answered above"),
+    }
+}
+
+const JSON: &str = "application/json";
+
+async fn perform(
+    cx: &Context,
+    room: &RoomName,
+    deed: &[&str],
+) -> Result<Option<Inspection>, Unavailable> {
+    match deed {
+        ["hibernate"] => cx.dispatcher.hibernate(room).await,
+        ["wake"] => cx.dispatcher.wake(room).await,
+        _ => cx.dispatcher.inspect(room).await,
+    }
+}
+
+/// Whether new clients should be sent here.
+fn readiness(cx: &Context) -> Response {
+    let reason = if cx.sessions.is_draining() {
+        "draining"
+    } else if cx.metrics.store_unwell.get() != 0 {
+        "store unwell"
+    } else {
+        return answer(200, JSON, json!({ "ready": true }).to_string());
+    };
+    answer(503, JSON, json!({ "ready": false, "reason": reason }).to_string())
+}
+
+fn inspection<T: Serialize>(room: &RoomName, found: Result<Option<T>, Unavailable>) -> Response {
+    match found {
+        Ok(Some(seen)) => {
+            let body = serde_json::to_vec(&seen).expect("what is shown of a room is plain data");
+            answer(200, JSON, body)
+        }
+        Ok(None) => problem(404, &format!("there is no room {room}")),
+        Err(Unavailable { retry_after_ms, reason }) => {
+            let seconds = retry_after_ms.div_ceil(1_000).max(1);
+            with(problem(503, &reason), "retry-after", &seconds.to_string())
+        }
+    }
+}
+
+fn problem(status: u16, detail: &str) -> Response {
+    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let body = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    });
+    answer(status, "application/problem+json", body.to_string())
+}

@@ -1,0 +1,139 @@
+//! Starting and stopping.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::{ask, config, house};
+use dormouse::gateway::{Gateway, StartError};
+use rustix::process::{Pid, Signal, kill_process};
+
+#[tokio::test]
+async fn tcp_and_udp_stand_at_the_same_address() {
+    let house = house(|_| {}).await;
+    let address = house.address();
+    assert_ne!(address.port(), 0);
+    assert_eq!(house.gateway.url(), format!("http://localhost:{}", address.port()));
+    let taken = std::net::UdpSocket::bind(address).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_one_clear_sentence() {
+    let house = house(|_| {}).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut second = config(&dir);
+    second.listen = vec![house.address()];
+    let error = Gateway::start(second).await.err().unwrap();
+    let port = house.address().port();
+    assert_eq!(
+        error.to_string(),
+        format!("TCP port {port} of 127.0.0.1 is in use by another program")
+    );
+    assert!(error.hint().contains("--listen"));
+
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut third = config(&dir);
+    third.listen = vec![udp.local_addr().unwrap()];
+    let error = Gateway::start(third).await.err().unwrap().to_string();
+    assert!(error.starts_with("UDP port "), "{error}");
+}
+
+#[tokio::test]
+async fn an_unreadable_certificate_is_one_clear_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&dir);
+    let nowhere = dir.path().join("nowhere.pem");
+    let files = dormouse::server::tls::Files { cert: nowhere.clone(), key: nowhere.clone() };
+    config.certificate = Some(files);
+    let error = Gateway::start(config).await.err().unwrap();
+    assert!(matches!(error, StartError::Certificate(_)));
+    assert!(error.to_string().contains(nowhere.to_str().unwrap()), "{error}");
+    assert!(error.source().is_some(), "and the cause below");
+}
+
+#[tokio::test]
+async fn several_loopbacks_share_the_work_of_one() {
+    let house = house(|config| config.listen.push("[::1]:0".parse().unwrap())).await;
+    for address in house.gateway.addresses() {
+        assert_eq!(ask(*address, "GET", "/", "").await.status, 200);
+    }
+}
+
+/// Promise 18 at the doors: while somebody is still inside nobody new comes in, and the
+/// gateway says so; when the last has left, it closes.
+#[tokio::test]
+async fn a_drain_lets_nobody_in_and_ends_when_all_have_left() {
+    let house = house(|_| {}).await;
+    let (address, operator) = (house.address(), house.gateway.operator_address().unwrap());
+    let cx = house.gateway.context().clone();
+    let inside = cx.sessions.enter().ok().unwrap();
+    let closing = tokio::spawn(house.gateway.shutdown());
+    while !cx.sessions.is_draining() {
+        tokio::task::yield_now().await;
+    }
+
+    let ready = ask(operator, "GET", "/readyz", "").await;
+    assert_eq!((ready.status, &ready.json()["reason"]), (503, &"draining".into()));
+    let late = ask(address, "GET", "/rooms/lobby/ws", crate::support::HANDSHAKE).await;
+    assert_eq!(late.status, 503);
+    assert_ne!(late.header("retry-after"), "");
+    assert!(!closing.is_finished());
+
+    drop(inside);
+    tokio::time::timeout(Duration::from_secs(20), closing).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    std::net::UdpSocket::bind(address).expect("UDP is given back too");
+}
+
+fn dormouse(dir: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.current_dir(dir).args(arguments);
+    for (name, _) in
+        std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("DORMOUSE_"))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = dormouse(dir, arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn check_reads_the_configuration_and_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["check"]), (Some(0), "The configuration is fine\n".into()));
+    std::fs::write(dir.path().join("dormouse.toml"), "[room]\nsleep_after = '5x'\n").unwrap();
+    let complaint = "dormouse: room.sleep_after is \"5x\", expected a duration like \"30s\" \
+                     (dormouse.toml, line 2)\n";
+    assert_eq!(run(dir.path(), &["check"]), (Some(1), complaint.into()));
+    assert_eq!(run(dir.path(), &["--room-sleep-after", "5s", "check"]).0, Some(0), "a flag wins");
+    assert_eq!(run(dir.path(), &["check", "--room-sleep-after=5s"]).0, Some(0), "on either side");
+}
+
+fn open(dir: &std::path::Path) -> (Child, String) {
+    let arguments = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"];
+    let mut child =
+        dormouse(dir, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    (child, line)
+}
+
+#[test]
+fn the_binary_says_one_line_and_leaves_in_order_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut child, line) = open(dir.path());
+        assert!(line.starts_with("Dormouse is open at http://localhost:"), "{line}");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let mut rest = String::new();
+        child.stdout.unwrap().read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "exactly one line");
+    }
+}
