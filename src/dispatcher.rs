@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -35,6 +36,9 @@ struct Shared {
 
 /// When an operator may ask a full mailbox again.
 const FULL_RETRY_MS: u64 = 1_000;
+
+/// How long keepers may take to read their last mail.
+const CLOSING: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
     /// A dispatcher without keepers.
@@ -95,6 +99,25 @@ impl Dispatcher {
     /// Has a room awake.
     pub async fn wake(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
         self.operate(room, Operation::Wake).await
+    }
+
+    /// Waits until every keeper has read the mail it has now, so that what is to be written is
+    /// with the store. Bounded by a few seconds: a keeper may be waiting for a disk.
+    pub async fn close(&self) {
+        let mailboxes: Vec<_> = self.mailboxes().values().cloned().collect();
+        let mut answers = Vec::with_capacity(mailboxes.len());
+        for mailbox in mailboxes {
+            let (answer, answered) = oneshot::channel();
+            if mailbox.put(Letter::Operate(Operation::Inspect, answer)).is_ok() {
+                answers.push(answered);
+            }
+        }
+        let all = async {
+            for answered in answers {
+                let _ = answered.await; // a keeper that is gone has read everything
+            }
+        };
+        let _ = tokio::time::timeout(CLOSING, all).await;
     }
 
     async fn operate(

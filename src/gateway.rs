@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::dispatcher::Dispatcher;
+use crate::protocol::RoomName;
 use crate::server::tls::{self, Certificates};
 use crate::server::{Context, http, operator, webtransport};
 use crate::session::Sessions;
@@ -103,6 +104,7 @@ impl Gateway {
         let doors = bind::doors(&config.listen)?;
         let operator_door = config.operator_listen.map(bind::operator).transpose()?;
         let store = open_store(&config).await?;
+        let (seated, spread_ms) = found_seats(&config, &store).await?;
 
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::default());
@@ -124,6 +126,8 @@ impl Gateway {
             renewal: JoinSet::new(),
             cx,
         };
+        // Before anybody is let in: who was here has its seat, and its windows begin anew.
+        gateway.cx.dispatcher.begin(seated, spread_ms);
         for door in doors {
             gateway.open(door)?;
         }
@@ -230,4 +234,10 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     let engine =
         open.await.unwrap_or_else(|_| Err(store::Error::Corrupt { what: "the store".to_owned() }));
     engine.map(Store::new).map_err(failed)
+}
+
+/// The rooms in which somebody was seated, and how much later than usual they may return.
+async fn found_seats(config: &Config, store: &Store) -> Result<(Vec<RoomName>, u64), StartError> {
+    let found = store.run(|engine| Ok((engine.seated()?, engine.take_drain_spread_ms()?))).await;
+    found.map_err(|source| StartError::Store { dir: config.data_dir.clone(), source })
 }

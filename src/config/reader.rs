@@ -30,6 +30,8 @@ impl<'a> Reader<'a> {
             waking_bytes: self.size("room.waking_bytes")?,
             grace: self.duration("session.grace")?,
             resume_window: self.duration("session.resume_window")?,
+            heartbeat: self.duration("session.heartbeat")?,
+            message_bytes: self.size("session.message_bytes")?,
             limits: self.limits()?,
             outbox: outbox::Policy {
                 ring_bytes: self.size("room.ring_bytes")?,

@@ -24,6 +24,7 @@ use http_body_util::Full;
 
 use crate::config::Config;
 use crate::dispatcher::Dispatcher;
+use crate::protocol::RoomName;
 use crate::session;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -68,6 +69,20 @@ pub struct Context {
     pub certificates: Arc<tls::Certificates>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// What a session of a room needs of the world.
+    pub fn place(&self, room: RoomName, entered: session::Entered) -> session::Place {
+        session::Place {
+            room,
+            dispatcher: self.dispatcher.clone(),
+            store: self.store.clone(),
+            settings: self.config.session.clone(),
+            metrics: self.metrics.clone(),
+            entered,
+        }
+    }
 }
 
 /// An answer over HTTP. All of ours are small and known when they begin.

@@ -187,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         Some(websocket_ping())
     }
 
-    async fn close(mut self, farewell: Farewell) {
+    async fn close(self, farewell: Farewell) {
         let Farewell { mut unsent, close, linger } = farewell;
         unsent.extend(close.map(|(code, text)| websocket_close(code, text)));
         let mut io = self.socket.into_inner().io;

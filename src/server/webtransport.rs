@@ -24,7 +24,7 @@ use super::door::{self, Caller, Door, Refusal};
 use super::websocket::{HANDSHAKE, advance};
 use super::{Context, QuicSettings};
 use crate::protocol::framing::{kind_of, varint};
-use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
+use crate::protocol::{CloseReason, Framing, Profile, v1};
 use crate::session::{self, End, Farewell, Link, Received};
 use crate::telemetry::WEBTRANSPORT;
 
@@ -109,8 +109,7 @@ async fn accept(
     request: SessionRequest,
     listener: SocketAddr,
 ) -> Option<(Connection, crate::protocol::RoomName, session::Entered)> {
-    let caller =
-        Caller { origin: request.origin(), host: Some(request.authority()), listener };
+    let caller = Caller { origin: request.origin(), host: Some(request.authority()), listener };
     let admitted = door::room(cx, Door::WebTransport, request.path())
         .and_then(|room| Ok((room, door::admit(cx, caller)?)));
     let offered = request.headers().get("wt-available-protocols").map(String::as_str);
@@ -330,13 +329,5 @@ mod tests {
         assert!(offers_v1("\"other\", \"dormouse.v1\""));
         assert!(!offers_v1("\"dormouse.v2\""));
         assert!(!offers_v1(""));
-    }
-
-    /// A record's kinds are all that a stream may carry.
-    #[test]
-    fn every_kind_has_a_framing() {
-        assert_eq!(kind_of(1), Some(BodyKind::Json));
-        assert_eq!(kind_of(2), Some(BodyKind::Binary));
-        assert_eq!(kind_of(0), None);
     }
 }

@@ -98,9 +98,13 @@ impl Sessions {
 impl Entered {
     /// Waits until everybody is sent home: the spread of their returns.
     pub(super) async fn drained(&mut self) -> Duration {
-        match self.drain.wait_for(Option::is_some).await {
-            Ok(spread) => spread.unwrap_or_default(),
-            Err(_) => std::future::pending().await, // the sender lives in `shared`
+        let spread = match self.drain.wait_for(Option::is_some).await {
+            Ok(spread) => *spread,
+            Err(_) => None, // cannot be: the sender lives in `shared`
+        };
+        match spread {
+            Some(spread) => spread,
+            None => std::future::pending().await,
         }
     }
 }

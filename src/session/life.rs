@@ -445,8 +445,7 @@ impl<L: Link> Life<L> {
         if self.profile == Profile::V1 {
             self.answer(&ServerFrame::Drain { reconnect_after });
         }
-        let closing =
-            Closing { reason: CloseReason::Drain, retry_after: Some(reconnect_after) };
+        let closing = Closing { reason: CloseReason::Drain, retry_after: Some(reconnect_after) };
         Ending::Ours { gone: Gone::Lost, closing }
     }
 

@@ -88,9 +88,7 @@ impl Liveness {
             return Due::End(CloseReason::NoHello);
         }
         match (self.owed_since, self.pinged_at) {
-            (Some(since), _) if since + self.stalled_after <= now => {
-                Due::End(CloseReason::TooSlow)
-            }
+            (Some(since), _) if since + self.stalled_after <= now => Due::End(CloseReason::TooSlow),
             (None, Some(pinged)) if pinged + self.pong_timeout <= now => {
                 Due::End(CloseReason::HeartbeatLost)
             }

@@ -25,10 +25,12 @@ pub(super) fn check_hello(hello: &Hello, settings: &Settings) -> Result<(), Refu
 /// Whether a publish is within its limits.
 pub(super) fn check_publish(publish: &Publish, settings: &Settings) -> Result<(), Refusal> {
     let key_bytes = publish.key.as_ref().map_or(0, String::len);
-    within("a key", key_bytes, settings.limits.key_bytes, "bytes").map_err(|refusal| match refusal {
-        Refusal::Error { code, reason, .. } => Refusal::Error { id: publish.id, code, reason },
-        other => other,
-    })
+    within("a key", key_bytes, settings.limits.key_bytes, "bytes").map_err(
+        |refusal| match refusal {
+            Refusal::Error { code, reason, .. } => Refusal::Error { id: publish.id, code, reason },
+            other => other,
+        },
+    )
 }
 
 fn within(what: &str, size: usize, limit: usize, unit: &str) -> Result<(), Refusal> {

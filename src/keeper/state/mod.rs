@@ -489,8 +489,7 @@ impl State {
         match (&self.trouble, &self.phase, self.last_wake) {
             (Some(_), ..) => RoomState::Degraded { retry_after: self.retry_after_ms() },
             (None, Phase::Awake(_) | Phase::Hibernating(_), Some(wake)) => {
-                let asleep_at =
-                    self.needed.at.ms + self.settings.sleep_after.as_millis() as u64;
+                let asleep_at = self.needed.at.ms + self.settings.sleep_after.as_millis() as u64;
                 RoomState::Awake {
                     woke_in_us: wake.took_us,
                     cause: wake.cause,

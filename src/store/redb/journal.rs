@@ -167,7 +167,8 @@ fn probe(shared: &Shared) {
     if journal.file.retry_at().is_some() {
         return;
     }
-    let written = guarded(|| journal.file.write()?.open_table(JOURNAL).map(drop).map_err(Into::into));
+    let written =
+        guarded(|| journal.file.write()?.open_table(JOURNAL).map(drop).map_err(Into::into));
     if let Err(trouble) = written {
         journal.file.fail(trouble.into_error("read the journal"));
     }

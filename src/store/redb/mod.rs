@@ -118,8 +118,8 @@ impl Redb {
             queue: Queue::default(),
             mover: Mover::default(),
         };
-        let (seated, drain_spread_ms) = guarded(|| shared.start())
-            .map_err(|trouble| trouble.into_error("read the store"))?;
+        let (seated, drain_spread_ms) =
+            guarded(|| shared.start()).map_err(|trouble| trouble.into_error("read the store"))?;
 
         let shared = Arc::new(shared);
         let threads = Threads {
@@ -171,17 +171,14 @@ impl Engine for Redb {
             let why = format!("a body is larger than {BODY_BYTES} bytes");
             return done(Err(Error::Unwell { doing: "append to the journal", why }));
         }
-        if let Err((done, error)) =
-            self.shared.queue.push(Append::new(room.clone(), records, done))
+        if let Err((done, error)) = self.shared.queue.push(Append::new(room.clone(), records, done))
         {
             done(Err(error));
         }
     }
 
     fn open(&self, room: &RoomName) -> Result<Opened, Error> {
-        self.shared.look("open a room", |shared| {
-            shared.view(room)?.open(shared.identity.store)
-        })
+        self.shared.look("open a room", |shared| shared.view(room)?.open(shared.identity.store))
     }
 
     fn read(
@@ -338,7 +335,11 @@ fn identify(rooms: &Database, journal: &Database) -> Result<Identity, Trouble> {
         }
     };
     let has_rooms = !txn.open_table(ROOMS)?.is_empty()?;
-    if is_new { txn.commit()? } else { txn.abort()? }
+    if is_new {
+        txn.commit()?
+    } else {
+        txn.abort()?
+    }
 
     let mut txn = journal.begin_write()?;
     txn.set_quick_repair(true);

@@ -130,7 +130,8 @@ pub fn run(shared: &Shared) {
 /// Moves the rooms that were asked for and those that are due, all in one commit.
 fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
     asked.sort_by(|a, b| a.room.cmp(&b.room)); // ascending keys are written far faster
-    let mut moves = asked.iter().map(|asked| (&asked.room, asked.rules.clone())).collect::<Vec<_>>();
+    let mut moves =
+        asked.iter().map(|asked| (&asked.room, asked.rules.clone())).collect::<Vec<_>>();
     let due = if ending { Vec::new() } else { lock(&shared.journal).index.due(Instant::now()) };
     moves.extend(due.iter().map(|room| (room, None)));
     if moves.is_empty() {
@@ -193,7 +194,11 @@ fn move_all(
             }
         }
     }
-    if wrote { txn.commit()? } else { txn.abort()? }
+    if wrote {
+        txn.commit()?
+    } else {
+        txn.abort()?
+    }
 
     let mut journal = lock(&shared.journal);
     for (room, newest) in moved {

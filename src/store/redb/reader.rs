@@ -58,16 +58,7 @@ impl<'a> View<'a> {
             None => Default::default(),
         };
         unmoved.retain(|entry| entry.key > row.moved);
-        Ok(Self {
-            room,
-            row,
-            row_bytes,
-            unmoved_newest,
-            unmoved_bytes,
-            unmoved,
-            journal,
-            rooms,
-        })
+        Ok(Self { room, row, row_bytes, unmoved_newest, unmoved_bytes, unmoved, journal, rooms })
     }
 
     /// The room as a keeper opens it.
