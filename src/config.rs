@@ -78,13 +78,16 @@ pub fn flags() -> impl Iterator<Item = Arg> {
         };
         let action = if setting.kind.is_list() { ArgAction::Append } else { ArgAction::Set };
         let value_name = format!("{:?}", setting.kind).to_uppercase();
-        Arg::new(setting.key)
+        let arg = Arg::new(setting.key)
             .long(setting.flag())
             .value_name(value_name)
             .help(format!("{}{default}", setting.help))
-            .help_heading(setting.section().map_or("Options".into(), |name| format!("[{name}]")))
             .action(action)
-            .global(true)
+            .global(true);
+        match setting.section() {
+            Some(section) => arg.help_heading(format!("[{section}]")),
+            None => arg,
+        }
     });
     std::iter::once(file).chain(settings)
 }

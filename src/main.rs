@@ -8,6 +8,7 @@ use clap::{ArgMatches, Command};
 use dormouse::config::{self, Config};
 use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
+use dormouse::server::tls::Certificates;
 use dormouse::telemetry;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,7 +54,10 @@ fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
 }
 
 fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
-    read_config(matches)?;
+    let config = read_config(matches)?;
+    if let Some(files) = &config.certificate {
+        Certificates::from_files(files)?;
+    }
     writeln!(std::io::stdout(), "The configuration is fine")?;
     Ok(())
 }
@@ -61,7 +65,7 @@ fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
 #[tokio::main]
 async fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let config = read_config(matches)?;
-    raise_open_files(config.server.connections as u64);
+    raise_open_files(&config);
     // Heard from now on: a signal during the start ends it in order, too.
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -87,8 +91,10 @@ async fn told_to_stop(interrupt: &mut Signal, terminate: &mut Signal) {
 }
 
 /// A connection is an open file; raises the limit to match, or says how small it is.
-fn raise_open_files(connections: u64) {
-    let besides = VISITORS as u64 + OTHER_FILES;
+fn raise_open_files(config: &Config) {
+    let connections = config.server.connections as u64;
+    let listeners = config.listen.len() as u64 + 1;
+    let besides = listeners * VISITORS as u64 + OTHER_FILES;
     let wanted = connections + besides;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {

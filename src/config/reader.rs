@@ -13,6 +13,26 @@ use crate::{keeper, outbox, room, server, session, store};
 /// Bytes of one tag: not a setting, the number of tags is.
 const TAG_BYTES: usize = 256;
 
+/// Two settings, what must hold between them, in words and in deed.
+type Rule<T> = (&'static str, &'static str, &'static str, fn(T, T) -> bool);
+
+const DURATION_RULES: [Rule<Duration>; 4] = [
+    ("session.pong_timeout", "must be shorter than", "session.ping_every", |a, b| a < b),
+    ("session.resume_window", "must be at least", "session.grace", |a, b| a >= b),
+    ("session.author_window", "must be at least", "session.resume_window", |a, b| a >= b),
+    ("quic.keep_alive", "must be shorter than", "quic.idle_timeout", |a, b| a < b),
+];
+
+const SIZE_RULES: [Rule<usize>; 6] = [
+    ("room.ring_bytes", "must hold 4 times", "session.message_bytes", |a, b| a >= b * 4),
+    ("room.waking_bytes", "must be at least", "session.message_bytes", |a, b| a >= b),
+    ("session.outbox_bytes", "must be at least", "session.message_bytes", |a, b| a >= b),
+    ("quic.stream_window", "must be at least", "session.message_bytes", |a, b| a >= b),
+    // A hello carries it, and a hello is a frame.
+    ("session.attachment_bytes", "must be less than", "session.message_bytes", |a, b| a < b),
+    ("room.journal_bytes", "must be at most", "store.journal_total_bytes", |a, b| a <= b),
+];
+
 /// Reads typed values out of what was said.
 pub(super) struct Reader<'a> {
     said: &'a Said,
@@ -85,72 +105,13 @@ impl<'a> Reader<'a> {
 
     /// Limits that are each fine and together are not.
     pub(super) fn check_what_needs_each_other(&self) -> Result<(), Error> {
-        self.check_durations(
-            "session.pong_timeout",
-            "must be shorter than",
-            "session.ping_every",
-            |a, b| a < b,
-        )?;
-        self.check_durations(
-            "session.resume_window",
-            "must be at least",
-            "session.grace",
-            |a, b| a >= b,
-        )?;
-        self.check_durations(
-            "session.author_window",
-            "must be at least",
-            "session.resume_window",
-            |a, b| a >= b,
-        )?;
-        self.check_durations(
-            "quic.keep_alive",
-            "must be shorter than",
-            "quic.idle_timeout",
-            |a, b| a < b,
-        )?;
-        self.check_sizes(
-            "room.ring_bytes",
-            "must hold 4 times",
-            "session.message_bytes",
-            |a, b| a >= b * 4,
-        )?;
-        for holder in ["room.waking_bytes", "session.outbox_bytes", "quic.stream_window"] {
-            self.check_sizes(holder, "must be at least", "session.message_bytes", |a, b| a >= b)?;
+        for (key, rule, other, holds) in DURATION_RULES {
+            self.conflict(holds(self.duration(key)?, self.duration(other)?), key, rule, other)?;
         }
-        // A hello carries it, and a hello is a frame.
-        self.check_sizes(
-            "session.attachment_bytes",
-            "must be less than",
-            "session.message_bytes",
-            |a, b| a < b,
-        )?;
-        self.check_sizes(
-            "room.journal_bytes",
-            "must be at most",
-            "store.journal_total_bytes",
-            |a, b| a <= b,
-        )
-    }
-
-    fn check_sizes(
-        &self,
-        key: &'static str,
-        rule: &'static str,
-        other: &'static str,
-        holds: fn(usize, usize) -> bool,
-    ) -> Result<(), Error> {
-        self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)
-    }
-
-    fn check_durations(
-        &self,
-        key: &'static str,
-        rule: &'static str,
-        other: &'static str,
-        holds: fn(Duration, Duration) -> bool,
-    ) -> Result<(), Error> {
-        self.conflict(holds(self.duration(key)?, self.duration(other)?), key, rule, other)
+        for (key, rule, other, holds) in SIZE_RULES {
+            self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)?;
+        }
+        Ok(())
     }
 
     fn conflict(

@@ -2,9 +2,9 @@
 //!
 //! | path | answer |
 //! | --- | --- |
-//! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](super::upgrade)) |
-//! | `/.well-known/dormouse` | what a client needs to know first ([`well_known`](super::well_known)) |
-//! | `/` and its files | the demo ([`page`](super::page)) |
+//! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](mod@super::upgrade)) |
+//! | `/.well-known/dormouse` | what a client needs to know first ([`well_known`]) |
+//! | `/` and its files | the demo ([`page`]) |
 //!
 //! Everything else is 404, another method on one of these 405. No answer reads a body.
 

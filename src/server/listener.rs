@@ -3,8 +3,8 @@
 //! - Accepting never ends before it is told to: an error (too many open files, above all) is
 //!   said, waited out, and forgotten.
 //! - Who has not yet become a session holds one of [`VISITORS`] places, and not for long: the
-//!   head of each request is due in [`HEAD_TIMEOUT`], idle connections included, and a visit
-//!   ends after [`VISIT`]. An upgrade ends the visit, too: the session has its own limits.
+//!   head of a request is due in ten seconds, idle connections included, and a visit ends after
+//!   two minutes. An upgrade ends the visit, too: the session has its own limits.
 //! - When every place is taken nobody is accepted; the kernel's backlog queues and then refuses.
 
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Response;
 
 /// Connections of one listener that are not, or not yet, sessions.
-pub const VISITORS: usize = 2_048;
+pub const VISITORS: usize = 1_024;
 /// How long the head of a request may take, waiting for its first byte included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
@@ -80,6 +80,8 @@ pub async fn serve<F, A>(
         match accepted {
             Ok((stream, peer)) => {
                 wait = FIRST_WAIT;
+                // A dual-stack socket shows 127.0.0.1 as ::ffff:127.0.0.1.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let visit = visit(stream, peer, setup.clone(), stop.clone(), respond.clone());
                 visits.spawn(async move {
                     visit.await;

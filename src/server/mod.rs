@@ -3,7 +3,7 @@
 //! [`door`] asks the same of everybody whichever transport they come by; [`websocket`] and
 //! [`webtransport`] make links of whoever passes. [`http`] is the TCP side around the WebSocket
 //! door, [`operator`] a listener of its own for whoever runs this. Bytes in, bytes out: policy
-//! that must hold for every client lives in [`session`](crate::session) or below.
+//! that must hold for every client lives in [`session`] or below.
 
 pub mod door;
 pub mod http;

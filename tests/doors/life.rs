@@ -115,25 +115,72 @@ fn check_reads_the_configuration_and_says_what_is_wrong() {
     assert_eq!(run(dir.path(), &["check", "--room-sleep-after=5s"]).0, Some(0), "on either side");
 }
 
-fn open(dir: &std::path::Path) -> (Child, String) {
-    let arguments = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"];
-    let mut child =
-        dormouse(dir, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+const ANYWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"];
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it has left already when all went well
+    }
+}
+
+impl Running {
+    fn told(mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+/// Starts it and reads the line it says.
+fn open(mut command: Command) -> (Running, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    (child, line)
+    (Running(child), line)
 }
 
 #[test]
 fn the_binary_says_one_line_and_leaves_in_order_when_told() {
     let dir = tempfile::tempdir().unwrap();
     for signal in [Signal::TERM, Signal::INT] {
-        let (mut child, line) = open(dir.path());
+        let (mut child, line) = open(dormouse(dir.path(), &ANYWHERE));
         assert!(line.starts_with("Dormouse is open at http://localhost:"), "{line}");
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let mut stdout = child.0.stdout.take().unwrap();
+        assert_eq!(child.told(signal), Some(0));
         let mut rest = String::new();
-        child.stdout.unwrap().read_to_string(&mut rest).unwrap();
+        stdout.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "exactly one line");
     }
+}
+
+/// Without a spare file nobody can be accepted; when one is free again, somebody can.
+#[tokio::test]
+async fn running_out_of_files_does_not_end_the_accepting() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = format!("ulimit -n 48; exec {:?} \"$@\"", env!("CARGO_BIN_EXE_dormouse"));
+    let mut command = Command::new("sh");
+    command.current_dir(&dir).args(["-c", &limited, "sh"]).args(ANYWHERE);
+    let (mut child, line) = open(command);
+    let port = line.trim().rsplit_once(':').unwrap().1;
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+
+    let mut crowd = Vec::new();
+    for _ in 0..80 {
+        crowd.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let mut stderr = BufReader::new(child.0.stderr.take().unwrap()).lines();
+    assert!(stderr.any(|line| line.unwrap().contains("cannot accept a connection")));
+    drop(crowd);
+    assert_eq!(ask(address, "GET", "/", "").await.status, 200);
+    assert_eq!(child.told(Signal::TERM), Some(0));
+}
+
+#[test]
+fn check_looks_at_the_certificate_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, text) = run(dir.path(), &["check", "--tls-cert", "a.pem", "--tls-key", "b.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("dormouse: cannot read a.pem; "), "{text}");
 }

@@ -158,6 +158,46 @@ fn a_certificate_that_cannot_be_used_is_one_clear_sentence() {
     assert!(mismatch.contains("is not the key of"), "{mismatch}");
 }
 
+/// A client that was told the hashes during the overlap gets in before the change and after
+/// it, with no restart between; one that knows other hashes never does.
+#[tokio::test]
+async fn a_renewed_certificate_is_met_by_the_next_handshake() {
+    use wtransport::{ClientConfig, Endpoint, ServerConfig, tls::Sha256Digest};
+    let dir = tempfile::tempdir().unwrap();
+    let now = OffsetDateTime::now_utc();
+    let certificates = development(dir.path(), now - Duration::days(11));
+    assert!(certificates.renew(now).unwrap());
+    let told = certificates.hashes();
+    assert_eq!(told.len(), 2);
+
+    let config = ServerConfig::builder()
+        .with_bind_address("127.0.0.1:0".parse().unwrap())
+        .with_custom_tls(certificates.quic_tls())
+        .build();
+    let server = Endpoint::server(config).unwrap();
+    let url = format!("https://127.0.0.1:{}/", server.local_addr().unwrap().port());
+    let serving = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let Ok(request) = server.accept().await.await else { continue };
+            open.push(request.accept().await);
+        }
+    });
+    let gets_in = async |hashes: &[[u8; 32]]| {
+        let hashes = hashes.iter().copied().map(Sha256Digest::new);
+        let config = ClientConfig::builder().with_bind_default();
+        let config = config.with_server_certificate_hashes(hashes).build();
+        Endpoint::client(config).unwrap().connect(&url).await.is_ok()
+    };
+
+    assert!(gets_in(&told).await);
+    assert!(!gets_in(&told[1..]).await, "the next is not yet in use");
+    assert!(certificates.renew(now + Duration::days(1)).unwrap());
+    assert!(gets_in(&told).await);
+    assert!(!gets_in(&told[..1]).await, "the old one is no longer in use");
+    serving.abort();
+}
+
 fn real(dir: &Path) -> Files {
     let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
     let files = Files { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
