@@ -94,6 +94,8 @@ pub struct Gateway {
     webtransport: JoinSet<()>,
     operator: JoinSet<()>,
     renewal: JoinSet<()>,
+    /// The longest spread of returns after a drain.
+    drain_spread: Duration,
 }
 
 impl Gateway {
@@ -106,15 +108,16 @@ impl Gateway {
         let store = open_store(&config).await?;
         let (seated, spread_ms) = found_seats(&config, &store).await?;
 
-        let config = Arc::new(config);
         let metrics = Arc::new(Metrics::default());
         let cx = Arc::new(Context {
-            dispatcher: Dispatcher::new(config.keeper.clone(), store.clone(), metrics.clone()),
+            dispatcher: Dispatcher::new(config.keeper, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),
             store,
             certificates,
             metrics,
-            config,
+            settings: config.server,
+            quic: config.quic,
+            session: config.session,
         });
         let mut gateway = Self {
             addresses: Vec::new(),
@@ -124,6 +127,7 @@ impl Gateway {
             webtransport: JoinSet::new(),
             operator: JoinSet::new(),
             renewal: JoinSet::new(),
+            drain_spread: config.drain_spread,
             cx,
         };
         // Before anybody is let in: who was here has its seat, and its windows begin anew.
@@ -189,7 +193,7 @@ impl Gateway {
     /// flight finished, the store closed.
     pub async fn shutdown(mut self) {
         let cx = self.cx.clone();
-        let spread_cap = cx.config.drain_spread;
+        let spread_cap = self.drain_spread;
         let drained =
             tokio::time::timeout(spread_cap + DRAIN_PATIENCE, cx.sessions.drain(spread_cap));
         let spread = drained.await.unwrap_or_else(|_| {

@@ -25,6 +25,9 @@ const ASLEEP: &str = "asleep";
 /// The most messages read from the store at once.
 const SLICE_MESSAGES: usize = 256;
 
+/// Lets a keeper go; `false` if there is mail for it after all.
+pub type Retire = Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send>;
+
 /// What a keeper needs of the world.
 pub struct Keeper {
     /// The room.
@@ -37,8 +40,8 @@ pub struct Keeper {
     pub store: Store,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
-    /// Asks to be let go; `false` if there is mail after all.
-    pub retire: Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send>,
+    /// Asks to be let go.
+    pub retire: Retire,
 }
 
 struct Task {

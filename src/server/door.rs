@@ -104,7 +104,7 @@ pub fn room(cx: &Context, door: Door, path: &str) -> Result<RoomName, Refusal> {
 /// A place for somebody at an existing door, for as long as they keep the answer. A refusal is
 /// counted.
 pub fn admit(cx: &Context, caller: Caller<'_>) -> Result<Entered, Refusal> {
-    let admitted = match origin_may(caller, &cx.config.server.origins) {
+    let admitted = match origin_may(caller, &cx.settings.origins) {
         false => Err(Refusal::Origin),
         true => cx.sessions.enter().map_err(|not_now| match not_now {
             NotNow::Full => Refusal::Full,

@@ -28,7 +28,7 @@ pub async fn listen(
     stop: watch::Receiver<bool>,
 ) {
     let setup =
-        Setup { tls: cx.certificates.tcp_tls(), send_buffer: Some(cx.config.server.send_buffer) };
+        Setup { tls: cx.certificates.tcp_tls(), send_buffer: Some(cx.settings.send_buffer) };
     listener::serve(listener, setup, stop, move |request, peer| {
         let cx = cx.clone();
         async move { respond(cx, address, request, peer) }
@@ -43,7 +43,7 @@ fn respond(cx: Arc<Context>, listener: SocketAddr, request: Request, peer: Socke
     }
     let known = match path {
         well_known::PATH => Some(well_known::answer(&cx, listener, &request)),
-        _ if cx.config.server.demo => page::answer(&request),
+        _ if cx.settings.demo => page::answer(&request),
         _ => None,
     };
     match known {

@@ -22,7 +22,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 
-use crate::config::Config;
 use crate::dispatcher::Dispatcher;
 use crate::protocol::RoomName;
 use crate::session;
@@ -57,8 +56,12 @@ pub struct QuicSettings {
 
 /// What every door has at hand.
 pub struct Context {
-    /// What the operator decided.
-    pub config: Arc<Config>,
+    /// What the doors go by.
+    pub settings: Settings,
+    /// What QUIC goes by.
+    pub quic: QuicSettings,
+    /// What sessions go by.
+    pub session: session::Settings,
     /// The store.
     pub store: Store,
     /// The way to a room.
@@ -78,7 +81,7 @@ impl Context {
             room,
             dispatcher: self.dispatcher.clone(),
             store: self.store.clone(),
-            settings: self.config.session.clone(),
+            settings: self.session.clone(),
             metrics: self.metrics.clone(),
             entered,
         }

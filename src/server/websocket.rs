@@ -44,7 +44,7 @@ pub async fn serve(
     entered: Entered,
 ) {
     tracing::debug!(%peer, ?profile, "a WebSocket opened");
-    let message_bytes = cx.config.session.message_bytes;
+    let message_bytes = cx.session.message_bytes;
     let place = cx.place(room, entered);
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {

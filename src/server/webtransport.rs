@@ -48,7 +48,7 @@ pub fn listen(
     let listener = socket.local_addr()?;
     let mut config = wtransport::ServerConfig::builder()
         .with_bind_socket(socket)
-        .with_custom_tls_and_transport(tls, transport(&cx.config.quic))
+        .with_custom_tls_and_transport(tls, transport(&cx.quic))
         .build();
     config.quic_config_mut().incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
     let endpoint = Endpoint::server(config)?;
@@ -87,8 +87,7 @@ async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr
         return;
     };
     // The stream that carries everything; a client that opens none never says hello.
-    let (send, recv) = match timeout(cx.config.session.hello_timeout, connection.accept_bi()).await
-    {
+    let (send, recv) = match timeout(cx.session.hello_timeout, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
         Err(_) => {
@@ -99,7 +98,7 @@ async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr
         }
     };
     debug!(%peer, "a WebTransport session opened");
-    let link = WebTransportLink::new(connection, send, recv, cx.config.session.message_bytes);
+    let link = WebTransportLink::new(connection, send, recv, cx.session.message_bytes);
     session::run(link, Profile::V1, cx.place(room, entered)).await;
 }
 

@@ -33,7 +33,7 @@ pub fn answer<T>(cx: &Context, listener: SocketAddr, request: &Request<T>) -> Re
         "versions": [v1::NAME],
         "webtransport": webtransport,
         "policy": policy(),
-        "heartbeat": cx.config.session.heartbeat.as_millis() as u64,
+        "heartbeat": cx.session.heartbeat.as_millis() as u64,
     });
     let response = super::answer(200, "application/json", body.to_string());
     with(with(response, "access-control-allow-origin", "*"), "cache-control", "no-store")

@@ -132,7 +132,10 @@ impl<L: Link> Life<L> {
         }
         match self.liveness.due(now) {
             Due::Nothing => {}
-            Due::Ping => return Ok(self.send_own(L::ping())),
+            Due::Ping => {
+                self.send_own(L::ping());
+                return Ok(());
+            }
             Due::End(reason) => return Err(Ending::ours(reason)),
         }
         if let Some(at) = self.liveness.deadline()

@@ -149,7 +149,7 @@ fn what_was_appended_is_read_back_in_order(kit: Kit) {
     let slice = kit.engine().read(&a, 1, 100, usize::MAX).unwrap();
     assert_eq!(slice.messages, (1..=50).map(keyed).collect::<Vec<_>>());
     assert_eq!(seqs(kit.engine(), &b, 49), [49, 50]);
-    assert_eq!(seqs(kit.engine(), &b, 51), []);
+    assert!(seqs(kit.engine(), &b, 51).is_empty());
     let opened = kit.engine().open(&a).unwrap();
     assert_eq!((opened.newest, opened.newest_time), (50, Timestamp(1050)));
 }
