@@ -112,7 +112,8 @@ struct Fields<'a> {
     key: Option<&'a RawValue>,
     #[serde(borrow)]
     to: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// Here `null` is a value like any other, not an absent field.
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     name: Option<&'a RawValue>,
@@ -128,6 +129,12 @@ struct Fields<'a> {
     tags: Option<&'a RawValue>,
     #[serde(borrow)]
     attachment: Option<&'a RawValue>,
+}
+
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -503,6 +510,14 @@ mod tests {
             })))
         );
         assert_eq!(read(r#"{"type":"hello"}"#), Ok(ClientFrame::Hello(Box::default())));
+    }
+
+    #[test]
+    fn null_is_something_to_say() {
+        let Ok(ClientFrame::Publish(publish)) = read(r#"{"type":"publish","data":null}"#) else {
+            panic!("a good publish was refused")
+        };
+        assert_eq!(publish.payload, Payload::Json("null".into()));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl<L: Link> Life<L> {
             seed: Seed::new(now),
             accepted: match profile {
                 Profile::V1 => None,
-                Profile::Seed => position(&place).await,
+                Profile::Seed => look(&place).await.map(|(position, _)| position),
             },
             frames_received: metrics.frames_received.of(L::TRANSPORT),
             frames_sent: metrics.frames_sent.of(L::TRANSPORT),
@@ -283,6 +283,10 @@ impl<L: Link> Life<L> {
             .session
             .and_then(|token| Claim::open(&token, secret, &self.place.room))
             .filter(|claim| wall().since_ms(claim.issued) <= window_ms);
+        let oldest = match hello.since {
+            Some(_) => look(&self.place).await.map(|(position, oldest)| (position.epoch, oldest)),
+            None => None,
+        };
         let history = hello.history.unwrap_or(v1::HISTORY).min(v1::HISTORY_MOST);
         self.join(Join {
             name: hello.name,
@@ -292,6 +296,7 @@ impl<L: Link> Life<L> {
             since: hello.since,
             history,
             watch: hello.watch,
+            oldest,
             ..self.blank_join()
         })
         .await
@@ -309,6 +314,7 @@ impl<L: Link> Life<L> {
             history: 0,
             watch: false,
             accepted: self.accepted,
+            oldest: None,
             fresh_sid: Sid(dice()),
             fresh_author: Author(dice()),
         }
@@ -509,11 +515,12 @@ fn poll_link<L: Link>(
     Poll::Pending
 }
 
-/// The newest position of a room, without waking or starting anything.
-async fn position(place: &Place) -> Option<Position> {
+/// The newest position of a room and where its log begins, without waking or starting
+/// anything.
+async fn look(place: &Place) -> Option<(Position, u64)> {
     let room = place.room.clone();
     let opened = place.store.run(move |engine| engine.open(&room)).await.ok()?;
-    Some(Position { epoch: opened.epoch, seq: opened.newest })
+    Some((Position { epoch: opened.epoch, seq: opened.newest }, opened.oldest))
 }
 
 fn wall() -> Timestamp {

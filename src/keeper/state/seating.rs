@@ -6,7 +6,7 @@
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
 use crate::protocol::v1::{Limits, NotResumed, SeatKept, ServerFrame, Since, Welcome};
-use crate::protocol::{Claim, CloseReason, Profile, Sid, seed};
+use crate::protocol::{Claim, CloseReason, Epoch, Profile, Sid, seed};
 use crate::room::{Connection, Place, Seat};
 use crate::store::{Record, SeatRow};
 
@@ -89,9 +89,18 @@ impl State {
         (0..).map(|n| Sid(wish.0.wrapping_add(n))).find(is_free).unwrap_or(wish)
     }
 
+    fn learn_oldest(&mut self, seen: Option<(Epoch, u64)>) {
+        if let Some((epoch, oldest)) = seen
+            && epoch == self.head.epoch
+        {
+            self.head.oldest = self.head.oldest.max(oldest);
+        }
+    }
+
     /// A v1 client's seat is durable: it is welcome.
     pub(super) fn seat(&mut self, now: Now, connection: Connection, out: &mut Vec<Output>) {
         let Some(Joining { row, join, gone }) = self.joining.remove(&connection) else { return };
+        self.learn_oldest(join.oldest);
         let start = self.start(join.since.as_ref(), join.history);
         let claim = Claim { sid: row.sid, author: row.author, issued: now.wall };
         let place = Place::Here(connection);

@@ -86,6 +86,9 @@ pub struct Join {
     pub watch: bool,
     /// A seed client's position: the newest message when its socket was accepted.
     pub accepted: Option<Position>,
+    /// Where the log began when the session looked, in its epoch: retention trims without the
+    /// keeper, and a client is to be told before it is promised anything.
+    pub oldest: Option<(Epoch, u64)>,
     /// The dice were thrown outside: an id for a new seat.
     pub fresh_sid: Sid,
     /// And an author.

@@ -1,45 +1,13 @@
-//! A gateway in a directory of its own, and the plainest HTTP client there is.
+//! The plainest HTTP client there is.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use dormouse::config::Config;
-use dormouse::gateway::Gateway;
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Longer than anything here takes, shorter than anybody waits.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-pub struct House {
-    pub gateway: Gateway,
-    _dir: TempDir,
-}
-
-/// A configuration that collides with nobody's.
-pub fn config(dir: &TempDir) -> Config {
-    Config {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        operator_listen: Some("127.0.0.1:0".parse().unwrap()),
-        data_dir: dir.path().join("data"),
-        certs_dir: dir.path().join("certs"),
-        ..Config::default()
-    }
-}
-
-pub async fn house(change: impl FnOnce(&mut Config)) -> House {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = config(&dir);
-    change(&mut config);
-    House { gateway: Gateway::start(config).await.unwrap(), _dir: dir }
-}
+use super::{DEADLINE, House};
 
 impl House {
-    pub fn address(&self) -> SocketAddr {
-        self.gateway.addresses()[0]
-    }
-
     pub async fn get(&self, path: &str, headers: &str) -> Answer {
         self.ask("GET", path, headers).await
     }
@@ -50,7 +18,7 @@ impl House {
     }
 
     pub async fn operator(&self, method: &str, path: &str, headers: &str) -> Answer {
-        ask(self.gateway.operator_address().unwrap(), method, path, headers).await
+        ask(self.gateway().operator_address().unwrap(), method, path, headers).await
     }
 
     /// A WebSocket handshake with more headers.

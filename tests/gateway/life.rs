@@ -14,7 +14,7 @@ async fn tcp_and_udp_stand_at_the_same_address() {
     let house = house(|_| {}).await;
     let address = house.address();
     assert_ne!(address.port(), 0);
-    assert_eq!(house.gateway.url(), format!("http://localhost:{}", address.port()));
+    assert_eq!(house.gateway().url(), format!("http://localhost:{}", address.port()));
     let taken = std::net::UdpSocket::bind(address).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
 }
@@ -56,7 +56,7 @@ async fn an_unreadable_certificate_is_one_clear_sentence() {
 #[tokio::test]
 async fn several_loopbacks_share_the_work_of_one() {
     let house = house(|config| config.listen.push("[::1]:0".parse().unwrap())).await;
-    for address in house.gateway.addresses() {
+    for address in house.gateway().addresses() {
         assert_eq!(ask(*address, "GET", "/", "").await.status, 200);
     }
 }
@@ -66,10 +66,10 @@ async fn several_loopbacks_share_the_work_of_one() {
 #[tokio::test]
 async fn a_drain_lets_nobody_in_and_ends_when_all_have_left() {
     let house = house(|_| {}).await;
-    let (address, operator) = (house.address(), house.gateway.operator_address().unwrap());
-    let cx = house.gateway.context().clone();
+    let (address, operator) = (house.address(), house.gateway().operator_address().unwrap());
+    let cx = house.gateway().context().clone();
     let inside = cx.sessions.enter().ok().unwrap();
-    let closing = tokio::spawn(house.gateway.shutdown());
+    let closing = tokio::spawn(house.into_gateway().shutdown());
     while !cx.sessions.is_draining() {
         tokio::task::yield_now().await;
     }

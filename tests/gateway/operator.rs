@@ -15,11 +15,11 @@ async fn health_readiness_and_metrics_are_there() {
 #[tokio::test]
 async fn an_unwell_store_is_not_ready_but_alive() {
     let house = house(|_| {}).await;
-    house.gateway.context().metrics.store_unwell.set(1);
+    house.gateway().context().metrics.store_unwell.set(1);
     let answer = house.operator("GET", "/readyz", "").await;
     assert_eq!((answer.status, &answer.json()["reason"]), (503, &"store unwell".into()));
     assert_eq!(house.operator("GET", "/healthz", "").await.status, 200);
-    house.gateway.context().metrics.store_unwell.set(0);
+    house.gateway().context().metrics.store_unwell.set(0);
     assert_eq!(house.operator("GET", "/readyz", "").await.status, 200);
 }
 

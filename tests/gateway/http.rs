@@ -57,7 +57,7 @@ async fn pages_of_other_origins_are_refused_before_the_upgrade() {
 #[tokio::test]
 async fn a_full_gateway_says_when_to_try_again() {
     let house = house(|config| config.server.connections = 1).await;
-    let place = house.gateway.context().sessions.enter().unwrap();
+    let place = house.gateway().context().sessions.enter().unwrap();
     let answer = house.websocket("lobby", "").await;
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
@@ -125,8 +125,8 @@ async fn with_a_certificate_tcp_speaks_tls() {
     };
     std::fs::write(&files.cert, pair.cert.pem()).unwrap();
     std::fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
-    let house = house(|config| config.certificate = Some(files)).await;
-    assert_eq!(house.gateway.url(), format!("https://localhost:{}", house.address().port()));
+    let house = house(move |config| config.certificate = Some(files.clone())).await;
+    assert_eq!(house.gateway().url(), format!("https://localhost:{}", house.address().port()));
 
     let mut trusted = rustls::RootCertStore::empty();
     trusted.add(pair.cert.der().clone()).unwrap();

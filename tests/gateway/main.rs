@@ -1,0 +1,12 @@
+//! The gateway from outside: real listeners on ports of their own, a file per behaviour, and
+//! every behaviour over both transports.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod hibernate;
+mod http;
+mod life;
+mod operator;
+mod publish;
+mod resume;
+mod support;

@@ -1,0 +1,368 @@
+//! One client for both transports: frames out, frames in, each with a deadline.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::{Buf, BytesMut};
+use dormouse::protocol::framing::{put_varint, varint};
+use dormouse::protocol::v1::split_binary;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use wtransport::tls::Sha256Digest;
+use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
+
+use super::DEADLINE;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    WebSocket,
+    WebTransport,
+}
+
+impl Transport {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::WebSocket => Self::WebTransport,
+            Self::WebTransport => Self::WebSocket,
+        }
+    }
+
+    pub const BOTH: [Self; 2] = [Self::WebSocket, Self::WebTransport];
+}
+
+/// What came last on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Last {
+    /// A close with its code, the transport's own (WebSocket) or none (QUIC).
+    Closed(Option<u16>, String),
+    /// The connection broke.
+    Broken,
+}
+
+pub struct Client {
+    wire: Wire,
+    /// Frames that were read while another was waited for.
+    put_back: VecDeque<Value>,
+    /// The bytes behind the last binary frame's header.
+    pub bytes: Vec<u8>,
+    /// The answer to `hello`.
+    pub welcome: Value,
+    /// Where this client's copy of the log ends.
+    pub position: Value,
+}
+
+enum Wire {
+    WebSocket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    WebTransport(Box<Quic>),
+}
+
+struct Quic {
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    read: BytesMut,
+    _endpoint: Endpoint<wtransport::endpoint::endpoint_side::Client>,
+}
+
+impl Client {
+    pub async fn connect(
+        transport: Transport,
+        address: SocketAddr,
+        room: &str,
+        hashes: &[[u8; 32]],
+    ) -> Self {
+        match transport {
+            Transport::WebSocket => Self::websocket(address, room, Some("dormouse.v1")).await,
+            Transport::WebTransport => {
+                let quic = Quic::open(address, room, hashes).await;
+                Self::over(Wire::WebTransport(Box::new(quic)))
+            }
+        }
+    }
+
+    pub async fn seed(address: SocketAddr, room: &str) -> Self {
+        Self::websocket(address, room, None).await
+    }
+
+    async fn websocket(address: SocketAddr, room: &str, protocol: Option<&'static str>) -> Self {
+        let url = format!("ws://{address}/rooms/{room}/ws");
+        let mut request = url.into_client_request().unwrap();
+        if let Some(protocol) = protocol {
+            let value = protocol.parse().unwrap();
+            request.headers_mut().insert("sec-websocket-protocol", value);
+        }
+        let (socket, _) = connect_async(request).await.unwrap();
+        Self::over(Wire::WebSocket(Box::new(socket)))
+    }
+
+    fn over(wire: Wire) -> Self {
+        Self {
+            wire,
+            put_back: VecDeque::new(),
+            bytes: Vec::new(),
+            welcome: Value::Null,
+            position: Value::Null,
+        }
+    }
+
+    // Out
+
+    /// Says hello and is shown everything up to `live`; the messages come back.
+    pub async fn hello(&mut self, mut hello: Value) -> Vec<Value> {
+        hello["type"] = "hello".into();
+        self.send(hello).await;
+        self.welcome = self.next_of("welcome").await;
+        self.position = json!({ "epoch": self.welcome["position"]["epoch"], "seq": 0 });
+        self.until_live().await
+    }
+
+    /// Reads up to `live`; the messages come back.
+    pub async fn until_live(&mut self) -> Vec<Value> {
+        let mut messages = Vec::new();
+        loop {
+            let frame = self.next().await;
+            match frame["type"].as_str() {
+                Some("message") => messages.push(frame),
+                Some("live") => return messages,
+                other => panic!("{other:?} before live: {frame}"),
+            }
+        }
+    }
+
+    pub async fn send(&mut self, frame: Value) {
+        self.send_bytes(1, frame.to_string().as_bytes()).await;
+    }
+
+    pub async fn send_text(&mut self, text: &str) {
+        self.send_bytes(1, text.as_bytes()).await;
+    }
+
+    /// A binary frame: a JSON header and bytes.
+    pub async fn send_binary(&mut self, header: Value, bytes: &[u8]) {
+        let header = header.to_string();
+        let mut body = BytesMut::new();
+        put_varint(header.len() as u64, &mut body);
+        body.extend_from_slice(header.as_bytes());
+        body.extend_from_slice(bytes);
+        self.send_bytes(2, &body).await;
+    }
+
+    /// A frame of any kind and body. A WebSocket text frame must be UTF-8.
+    pub async fn send_bytes(&mut self, kind: u8, body: &[u8]) {
+        match &mut self.wire {
+            Wire::WebSocket(socket) => {
+                let message = match kind {
+                    1 => Message::text(std::str::from_utf8(body).unwrap()),
+                    _ => Message::binary(Bytes::copy_from_slice(body)),
+                };
+                let _ = socket.send(message).await; // a closing gateway may not take it
+            }
+            Wire::WebTransport(quic) => {
+                let mut record = BytesMut::new();
+                put_varint(body.len() as u64 + 1, &mut record);
+                record.extend_from_slice(&[kind]);
+                record.extend_from_slice(body);
+                let _ = quic.send.write_all(&record).await;
+            }
+        }
+    }
+
+    /// Bytes as they are, below any framing; on WebTransport only.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
+        let _ = quic.send.write_all(bytes).await;
+    }
+
+    pub async fn publish(&mut self, id: u64, data: Value) {
+        self.send(json!({ "type": "publish", "id": id, "data": data })).await;
+    }
+
+    /// Publishes and waits for the `ok`.
+    pub async fn say(&mut self, text: &str) -> u64 {
+        self.publish(1, json!({ "text": text })).await;
+        let ok = self.next_of("ok").await;
+        assert_eq!(ok["dup"], false);
+        ok["seq"].as_u64().unwrap()
+    }
+
+    // In
+
+    /// The next frame. Keeps the position up to date.
+    pub async fn next(&mut self) -> Value {
+        let frame = self.next_or_last().await;
+        frame.unwrap_or_else(|last| panic!("expected a frame, got {last:?}"))
+    }
+
+    pub async fn next_or_last(&mut self) -> Result<Value, Last> {
+        if let Some(frame) = self.put_back.pop_front() {
+            return Ok(frame);
+        }
+        let reading = tokio::time::timeout(DEADLINE, self.wire.read());
+        let (frame, bytes) = reading.await.expect("a frame in time")?;
+        self.bytes = bytes;
+        if matches!(frame["type"].as_str(), Some("message" | "live")) {
+            let seq = frame["seq"].as_u64().unwrap();
+            let before = self.position["seq"].as_u64().unwrap_or(0);
+            assert!(seq > before || frame["type"] == "live", "{frame} after {before}");
+            self.position["seq"] = seq.into();
+        }
+        Ok(frame)
+    }
+
+    /// The next frame of a type; others stay for later.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        let mut others = VecDeque::new();
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == kind {
+                others.append(&mut self.put_back);
+                self.put_back = others;
+                return frame;
+            }
+            others.push_back(frame);
+        }
+    }
+
+    /// The next message.
+    pub async fn message(&mut self) -> Value {
+        self.next_of("message").await
+    }
+
+    /// The text of the next message.
+    pub async fn text(&mut self) -> String {
+        self.message().await["data"]["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Whether nothing but pongs comes before the answer to a ping: nothing was on its way.
+    pub async fn hears_nothing(&mut self) -> bool {
+        self.send(json!({ "type": "ping", "id": 4242 })).await;
+        let frame = self.next().await;
+        frame["type"] == "pong" && frame["id"] == 4242
+    }
+
+    /// Reads to the end: the in-band close, then what the transport says of it.
+    pub async fn closed(&mut self) -> (Value, Last) {
+        let mut close = Value::Null;
+        loop {
+            match self.next_or_last().await {
+                Ok(frame) if frame["type"] == "close" => {
+                    close = frame;
+                    // What a browser's client does when it reads the frame.
+                    if let Wire::WebTransport(quic) = &self.wire {
+                        quic.connection.close(VarInt::from_u32(0), b"");
+                        return (close, Last::Closed(None, String::new()));
+                    }
+                }
+                Ok(_) => {}
+                Err(last) => return (close, last),
+            }
+        }
+    }
+
+    /// Reads to the end and expects a close with this code, in-band and, where the transport
+    /// says it too, there as well.
+    pub async fn closed_with(&mut self, code: u16, reason: &str) -> Value {
+        let (close, last) = self.closed().await;
+        assert_eq!((&close["code"], &close["reason"]), (&code.into(), &reason.into()), "{last:?}");
+        if let Wire::WebSocket(_) = self.wire {
+            assert_eq!(last, Last::Closed(Some(code), reason.to_owned()));
+        }
+        close
+    }
+
+    // Away
+
+    /// Closes with a code and waits until the gateway has noticed.
+    pub async fn close(mut self, code: u16) {
+        match &mut self.wire {
+            Wire::WebSocket(socket) => {
+                let frame = CloseFrame { code: code.into(), reason: "".into() };
+                let _ = socket.close(Some(frame)).await;
+                while let Some(Ok(_)) = socket.next().await {}
+            }
+            Wire::WebTransport(quic) => {
+                quic.connection.close(VarInt::from_u32(code.into()), b"");
+            }
+        }
+    }
+
+    /// Is gone without a word.
+    pub fn drop_connection(self) {
+        match self.wire {
+            Wire::WebSocket(socket) => drop(socket),
+            Wire::WebTransport(quic) => quic.connection.close(VarInt::from_u32(0), b""),
+        }
+    }
+}
+
+impl Wire {
+    async fn read(&mut self) -> Result<(Value, Vec<u8>), Last> {
+        match self {
+            Self::WebSocket(socket) => loop {
+                match socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        return Ok((serde_json::from_str(&text).unwrap(), Vec::new()));
+                    }
+                    Some(Ok(Message::Binary(body))) => return Ok(binary(&body)),
+                    Some(Ok(Message::Close(frame))) => {
+                        let code = frame.as_ref().map(|frame| u16::from(frame.code));
+                        let reason = frame.map(|frame| frame.reason.to_string());
+                        while let Some(Ok(_)) = socket.next().await {}
+                        return Err(Last::Closed(code, reason.unwrap_or_default()));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(Last::Broken),
+                }
+            },
+            Self::WebTransport(quic) => quic.read().await,
+        }
+    }
+}
+
+impl Quic {
+    async fn open(address: SocketAddr, room: &str, hashes: &[[u8; 32]]) -> Self {
+        let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
+        let config = ClientConfig::builder()
+            .with_bind_address("127.0.0.1:0".parse().unwrap())
+            .with_server_certificate_hashes(hashes)
+            .build();
+        let endpoint = Endpoint::client(config).unwrap();
+        let url = format!("https://{address}/rooms/{room}/wt");
+        let connection = endpoint.connect(url).await.unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap().await.unwrap();
+        Self { connection, send, recv, read: BytesMut::new(), _endpoint: endpoint }
+    }
+
+    async fn read(&mut self) -> Result<(Value, Vec<u8>), Last> {
+        loop {
+            if let Some((length, taken)) = varint(&self.read)
+                && self.read.len() >= taken + length as usize
+            {
+                self.read.advance(taken);
+                let record = self.read.split_to(length as usize);
+                return Ok(match record[0] {
+                    1 => (serde_json::from_slice(&record[1..]).unwrap(), Vec::new()),
+                    2 => binary(&record[1..]),
+                    other => panic!("kind {other}"),
+                });
+            }
+            let mut buffer = [0; 16 * 1024];
+            match self.recv.read(&mut buffer).await {
+                Ok(Some(count)) => self.read.extend_from_slice(&buffer[..count]),
+                Ok(None) => return Err(Last::Closed(None, String::new())),
+                Err(_) => return Err(Last::Broken),
+            }
+        }
+    }
+}
+
+fn binary(body: &[u8]) -> (Value, Vec<u8>) {
+    let (header, bytes) = split_binary(body).unwrap();
+    (serde_json::from_slice(header).unwrap(), bytes.to_vec())
+}

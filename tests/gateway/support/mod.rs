@@ -1,0 +1,189 @@
+//! A gateway in a directory of its own: real listeners on ports of their own, redb on disk.
+//!
+//! Everything waits for an event, with a deadline; nothing waits by the clock. A panic inside
+//! the gateway fails the test whose house it happened in, or the next one.
+
+mod client;
+mod http;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use dormouse::config::Config;
+use dormouse::gateway::Gateway;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use client::{Client, Transport};
+pub use http::{HANDSHAKE, ask, speak};
+
+/// Longer than anything here takes, shorter than anybody waits.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs a scenario over both transports: `both!(async fn name(transport) { … })`.
+macro_rules! both {
+    ($($(#[$doc:meta])* async fn $name:ident($transport:ident) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn scenario($transport: Transport) $body
+
+            $(#[$doc])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn websocket() {
+                scenario(Transport::WebSocket).await;
+            }
+
+            $(#[$doc])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn webtransport() {
+                scenario(Transport::WebTransport).await;
+            }
+        }
+    )*};
+}
+pub(crate) use both;
+
+pub struct House {
+    gateway: Option<Gateway>,
+    change: Arc<dyn Fn(&mut Config) + Send + Sync>,
+    dir: TempDir,
+}
+
+/// A configuration that collides with nobody's.
+pub fn config(dir: &TempDir) -> Config {
+    Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        operator_listen: Some("127.0.0.1:0".parse().unwrap()),
+        data_dir: dir.path().join("data"),
+        certs_dir: dir.path().join("certs"),
+        ..Config::default()
+    }
+}
+
+pub async fn house(change: impl Fn(&mut Config) + Send + Sync + 'static) -> House {
+    listen_for_panics();
+    let mut house =
+        House { gateway: None, change: Arc::new(change), dir: tempfile::tempdir().unwrap() };
+    house.open().await;
+    house
+}
+
+impl House {
+    async fn open(&mut self) {
+        let mut config = config(&self.dir);
+        (self.change)(&mut config);
+        self.gateway = Some(Gateway::start(config).await.unwrap());
+    }
+
+    pub fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().expect("the house is open")
+    }
+
+    pub fn into_gateway(mut self) -> Gateway {
+        self.gateway.take().expect("the house is open")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.gateway().addresses()[0]
+    }
+
+    /// Stops in order and starts again in the same directory, at another port.
+    pub async fn restart(&mut self) {
+        self.shutdown().await;
+        self.open().await;
+    }
+
+    pub async fn shutdown(&mut self) {
+        let gateway = self.gateway.take().expect("the house is open");
+        tokio::time::timeout(DEADLINE, gateway.shutdown()).await.expect("an orderly end in time");
+    }
+
+    /// A connection that has not said anything yet.
+    pub async fn connect(&self, transport: Transport, room: &str) -> Client {
+        let gateway = self.gateway();
+        let hashes = gateway.context().certificates.hashes();
+        Client::connect(transport, self.address(), room, &hashes).await
+    }
+
+    /// A member that was welcomed and shown everything.
+    pub async fn join(&self, transport: Transport, room: &str, name: &str) -> Client {
+        let mut client = self.connect(transport, room).await;
+        client.hello(serde_json::json!({ "name": name })).await;
+        client
+    }
+
+    /// A client of the seed profile that has not joined yet.
+    pub async fn seed(&self, room: &str) -> Client {
+        Client::seed(self.address(), room).await
+    }
+
+    /// What an operator sees of a room.
+    pub async fn inspect(&self, room: &str) -> Value {
+        let answer = self.operator("GET", &format!("/v1/rooms/{room}"), "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// An operator's word about a room: `hibernate` or `wake`.
+    pub async fn operate(&self, room: &str, what: &str) -> Value {
+        let path = format!("/v1/rooms/{room}/{what}");
+        let answer = self.operator("POST", &path, "content-length: 0\r\n").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    pub async fn hibernate(&self, room: &str) {
+        assert_ne!(self.operate(room, "hibernate").await["state"], "awake");
+    }
+
+    /// Waits until a room is in a state.
+    pub async fn until(&self, room: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let waiting = async {
+            let mut interval = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                interval.tick().await;
+                let room = self.inspect(room).await;
+                if is(&room) {
+                    return room;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the room gets there in time")
+    }
+
+    /// The value of a line of the metrics, 0 if it is not there.
+    pub async fn metric(&self, line: &str) -> f64 {
+        let metrics = self.operator("GET", "/metrics", "").await.body;
+        let value = metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or(0.0)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let panics = std::mem::take(&mut *PANICS.lock().unwrap());
+        if !panics.is_empty() && !std::thread::panicking() {
+            panic!("the gateway panicked: {panics:?}");
+        }
+    }
+}
+
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Remembers panics that do not come from the tests themselves.
+fn listen_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let in_tests = panic.location().is_some_and(|at| at.file().contains("tests/"));
+            if !in_tests {
+                PANICS.lock().unwrap().push(panic.to_string());
+            }
+            usual(panic);
+        }));
+    });
+}
