@@ -210,3 +210,89 @@ impl Dispatcher {
         self.shared.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::keeper::state::{Join, Mail};
+    use crate::outbox::{Filled, Outbox, Reader, Tally};
+    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid};
+    use crate::store::{Done, Engine, Error, Identity, Memory, Opened, Record, Slice};
+
+    /// A memory that panics at its first append.
+    struct Faulty(Memory, AtomicBool);
+
+    impl Engine for Faulty {
+        fn identity(&self) -> &Identity {
+            self.0.identity()
+        }
+        fn append(&self, room: &RoomName, records: Vec<Record>, done: Done) {
+            assert!(self.1.swap(true, Ordering::Relaxed), "the fault that was planted");
+            self.0.append(room, records, done);
+        }
+        fn open(&self, room: &RoomName) -> Result<Opened, Error> {
+            self.0.open(room)
+        }
+        fn read(&self, room: &RoomName, from: u64, n: usize, b: usize) -> Result<Slice, Error> {
+            self.0.read(room, from, n, b)
+        }
+        fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error> {
+            self.0.keys(room)
+        }
+        fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+            self.0.hibernate(room, rules)
+        }
+        fn seated(&self) -> Result<Vec<RoomName>, Error> {
+            self.0.seated()
+        }
+        fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
+            self.0.rooms(after, limit)
+        }
+        fn take_drain_spread_ms(&self) -> Result<u64, Error> {
+            self.0.take_drain_spread_ms()
+        }
+        fn close(&self, drain_spread_ms: u64) -> Result<(), Error> {
+            self.0.close(drain_spread_ms)
+        }
+    }
+
+    async fn join(dispatcher: &Dispatcher, room: &RoomName) -> Filled {
+        let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
+        let mut reader = Reader::new(outbox.clone());
+        let join = Join {
+            connection: dispatcher.connection(),
+            profile: Profile::V1,
+            name: None,
+            tags: None,
+            attachment: None,
+            claim: None,
+            since: None,
+            history: 0,
+            watch: false,
+            accepted: None,
+            oldest: None,
+            fresh_sid: Sid(1),
+            fresh_author: Author(1),
+        };
+        dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
+        reader.changed().await;
+        reader.fill(&mut Default::default(), &mut Tally::default())
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_fails_sends_its_members_away_and_the_next_one_serves_them() {
+        let config = crate::config::Config::default();
+        let store = Store::new(Faulty(Memory::new(1), AtomicBool::new(false)));
+        let dispatcher = Dispatcher::new(config.keeper, store, Arc::default());
+        let room = "lobby".parse().unwrap();
+        let Filled::Close(closing) = join(&dispatcher, &room).await else {
+            panic!("the first keeper failed and said nothing")
+        };
+        assert_eq!(closing.reason, CloseReason::StoreUnavailable);
+        assert_eq!(join(&dispatcher, &room).await, Filled::Enough);
+    }
+}

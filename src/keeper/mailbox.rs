@@ -119,8 +119,16 @@ impl Mailbox {
     /// Closes an empty mailbox for good; says whether it was empty.
     pub fn close(&self) -> bool {
         let mut lanes = self.lanes();
-        lanes.is_closed = lanes.letters.is_empty() && lanes.answers.is_empty();
+        lanes.is_closed |= lanes.letters.is_empty() && lanes.answers.is_empty();
         lanes.is_closed
+    }
+
+    /// Closes it whatever is in it: its keeper is no more.
+    pub(super) fn close_for_good(&self) {
+        let mut lanes = self.lanes();
+        *lanes = Lanes { is_closed: true, ..Lanes::default() };
+        drop(lanes);
+        self.space.notify_waiters();
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {

@@ -14,13 +14,16 @@ use super::{Letter, Mailbox, Settings};
 use crate::outbox::{Outbox, Ring, Seated};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::ServerFrame;
-use crate::protocol::{RoomName, Timestamp};
+use crate::protocol::{CloseReason, RoomName, Timestamp};
 use crate::room::Connection;
 use crate::store::{Engine, Error, Store};
 use crate::telemetry::{Held, Metrics};
 
 const AWAKE: &str = "awake";
 const ASLEEP: &str = "asleep";
+
+/// When members of a room whose keeper failed may come back.
+const RETURN_MS: u64 = 1_000;
 
 /// The most messages read from the store at once.
 const SLICE_MESSAGES: usize = 256;
@@ -82,6 +85,21 @@ pub async fn run(keeper: Keeper, found: Found) {
     }
     .run()
     .await;
+}
+
+/// A fault in a keeper must not leave its room locked: members are sent away to come back, and
+/// the next letter finds a new keeper, which reads the room as it is on disk.
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for outbox in self.outboxes.values() {
+            outbox.close(CloseReason::StoreUnavailable, Some(RETURN_MS));
+        }
+        self.keeper.mailbox.close_for_good();
+        (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
+    }
 }
 
 fn now(clock: Instant) -> Now {

@@ -45,6 +45,9 @@ pub(super) struct Life<L> {
     /// Mail that found the mailbox full; nothing is read until it is gone.
     waiting: Option<Letter>,
     in_flight: usize,
+    /// Whether the last turn wrote: then the next one reads first, so that a busy room does not
+    /// keep its members from being heard.
+    wrote: bool,
     catching_up: Option<CatchUp>,
     liveness: Liveness,
     alarm: Pin<Box<Sleep>>,
@@ -98,6 +101,7 @@ impl<L: Link> Life<L> {
             mailbox: None,
             waiting: None,
             in_flight: 0,
+            wrote: false,
             catching_up: None,
             liveness,
             alarm: Box::pin(sleep_until(now)),
@@ -143,7 +147,9 @@ impl<L: Link> Life<L> {
         {
             self.alarm.as_mut().reset(at);
         }
-        match self.wait().await {
+        let happened = self.wait().await;
+        self.wrote = matches!(happened, Happened::Wrote(_));
+        match happened {
             Happened::Received(Received::Frame(kind, body)) => {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
@@ -210,10 +216,10 @@ impl<L: Link> Life<L> {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
-        let Self { link, unsent, reader, catching_up, mailbox, alarm, place, .. } = self;
+        let Self { link, unsent, reader, catching_up, mailbox, alarm, place, wrote, .. } = self;
         let reader: &mut Reader = reader;
         tokio::select! {
-            happened = poll_fn(|cx| poll_link(link, unsent, reads, cx)) => happened,
+            happened = poll_fn(|cx| poll_link(link, unsent, reads, *wrote, cx)) => happened,
             () = async {
                 if idle { reader.changed().await } else { reader.ended().await }
             } => Happened::Changed,
@@ -504,15 +510,20 @@ fn poll_link<L: Link>(
     link: &mut L,
     unsent: &mut VecDeque<Bytes>,
     reads: bool,
+    read_first: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Happened> {
+    let receive = |link: &mut L, cx: &mut Context<'_>| match reads {
+        true => link.poll_recv(cx).map(Happened::Received),
+        false => Poll::Pending,
+    };
+    if read_first && let Poll::Ready(received) = receive(link, cx) {
+        return Poll::Ready(received);
+    }
     if let Poll::Ready(wrote) = link.poll_write(cx, unsent) {
         return Poll::Ready(Happened::Wrote(wrote));
     }
-    if reads && let Poll::Ready(received) = link.poll_recv(cx) {
-        return Poll::Ready(Happened::Received(received));
-    }
-    Poll::Pending
+    if read_first { Poll::Pending } else { receive(link, cx) }
 }
 
 /// The newest position of a room and where its log begins, without waking or starting
