@@ -16,6 +16,8 @@
 //!   with the next write, between two frames.
 //! - Nothing here waits: a reader that is slow only falls behind.
 
+mod ephemerals;
+mod presence;
 mod reader;
 mod ring;
 
@@ -26,10 +28,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::protocol::{CloseReason, Epoch, Framing};
+use crate::protocol::v1::PresenceWish;
+use crate::protocol::{CloseReason, Epoch, Framing, Sid};
 
+pub use ephemerals::{Ephemeral, Slot};
+pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
-pub use ring::Ring;
+pub use ring::{Heads, Ring};
 
 /// What a room may keep for its readers.
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ pub struct Policy {
     pub outbox_bytes: usize,
     /// The most bytes read from the store at once.
     pub page_bytes: usize,
+    /// The most bytes of changes of who is here that are kept, and of members told at once.
+    pub presence_bytes: usize,
 }
 
 /// A session's private queue, filled by the keeper.
@@ -58,6 +65,8 @@ struct Private {
     seated: Option<Seated>,
     urgent: VecDeque<Urgent>,
     ordered: VecDeque<Ordered>,
+    /// Who is here, whole, as of a version. A later one replaces it.
+    members: Option<(u64, Bytes)>,
     bytes: usize,
     closing: Option<Closing>,
 }
@@ -65,8 +74,15 @@ struct Private {
 /// An entry that skips the order.
 struct Urgent {
     frame: Bytes,
-    answers_publish: bool,
+    /// Whether it answers a request that the session counts.
+    answers: bool,
+    /// The stream it leaves by, if not the main one.
+    side: Option<Side>,
 }
+
+/// A stream of its own for one request and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Side(pub u64);
 
 /// An entry that leaves once everything up to `after` has.
 struct Ordered {
@@ -87,6 +103,12 @@ pub struct Seated {
     /// Whether messages that are no longer kept may be passed over: the client asked for some
     /// history, not for every message after a position.
     pub may_skip: bool,
+    /// The seat: it is not sent its own ephemerals.
+    pub sid: Sid,
+    /// How much it is told about who is here; nothing in the seed profile.
+    pub presence: Option<PresenceWish>,
+    /// The last change of that it knows.
+    pub presence_version: u64,
 }
 
 /// How a session is to end.
@@ -121,13 +143,42 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Queues a frame that leaves with the next write.
-    pub fn send(&self, frame: Bytes, answers_publish: bool) {
+    /// Queues a frame that leaves with the next write; `answers` says that it is one which the
+    /// session waits for.
+    pub fn send(&self, frame: Bytes, answers: bool) {
+        self.send_urgent(Urgent { frame, answers, side: None });
+    }
+
+    /// Queues the answer to a request that came on a stream of its own.
+    pub fn send_aside(&self, side: Side, frame: Bytes) {
+        self.send_urgent(Urgent { frame, answers: true, side: Some(side) });
+    }
+
+    fn send_urgent(&self, urgent: Urgent) {
         let mut private = self.private();
-        private.bytes += frame.len();
-        private.urgent.push_back(Urgent { frame, answers_publish });
+        private.bytes += urgent.frame.len();
+        private.urgent.push_back(urgent);
         drop(private);
         self.wake.notify_one();
+    }
+
+    /// Tells who is here, whole, as of a version; changes go on from there.
+    pub fn send_members(&self, version: u64, frame: Bytes) {
+        self.private().members = Some((version, frame));
+        self.wake.notify_one();
+    }
+
+    /// As [`send_after`](Self::send_after), unless the session is owed too much already; says
+    /// whether it was queued.
+    pub fn offer_after(&self, after: u64, frame: Bytes) -> bool {
+        let fits = {
+            let private = self.private();
+            private.bytes + frame.len() <= self.outbox_bytes && private.closing.is_none()
+        };
+        if fits {
+            self.send_after(after, frame);
+        }
+        fits
     }
 
     /// Queues a frame that leaves once the session was sent everything up to `after`.

@@ -25,10 +25,22 @@ mod task;
 
 use std::time::Duration;
 
+use crate::room::Rate;
 use crate::{outbox, room};
 
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use task::{Keeper, run};
+
+/// How often things may be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// Publishes of one seat.
+    pub publishes: Rate,
+    /// `set`, `history` and `members` of one seat.
+    pub requests: Rate,
+    /// Publishes in one room.
+    pub room: Rate,
+}
 
 /// What keepers go by.
 #[derive(Debug, Clone)]
@@ -47,8 +59,12 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Told in `welcome`: the longest frame a client may send.
     pub message_bytes: usize,
+    /// How long changes of who is here are gathered.
+    pub presence_every: Duration,
     /// What a room and its seats must stay within.
     pub limits: room::Limits,
+    /// And how often.
+    pub rates: Rates,
     /// What a room may keep for its readers.
     pub outbox: outbox::Policy,
 }

@@ -6,21 +6,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::presence::Told;
 use super::ring::{Encoded, Taken};
-use super::{Closing, Outbox, Ring, Seated};
-use crate::protocol::Epoch;
+use super::{Closing, Heads, Outbox, Ring, Seated, Side, Slot};
+use crate::protocol::v1::PresenceWish;
+use crate::protocol::{Epoch, Framing, Sid};
 use crate::store::Slice;
 
 /// How much is gathered for one write before it is offered to the transport.
 const GATHER_BYTES: usize = 64 * 1024;
 
 /// What [`Reader::fill`] has taken so far.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Tally {
-    /// Publishes that were answered.
+    /// Requests that were answered.
     pub answered: usize,
     /// Frames.
     pub frames: u64,
+    /// Answers that leave by streams of their own.
+    pub aside: Vec<(Side, Bytes)>,
+    /// What may be dropped, only ever found when nothing else waits.
+    pub ephemerals: VecDeque<Arc<Slot>>,
 }
 
 /// Takes from a session's outbox, in order.
@@ -31,10 +37,15 @@ pub struct Reader {
 
 struct Cursor {
     ring: Arc<Ring>,
-    heads: watch::Receiver<u64>,
+    heads: watch::Receiver<Heads>,
     epoch: Epoch,
     next: u64,
     may_skip: bool,
+    sid: Sid,
+    presence: Option<PresenceWish>,
+    presence_version: u64,
+    asked_for_members: bool,
+    ephemeral: u64,
 }
 
 /// What [`Reader::fill`] found.
@@ -48,6 +59,8 @@ pub enum Filled {
         /// The first message wanted.
         from: u64,
     },
+    /// Changes of who is here were lost: ask for the whole, once.
+    AskForMembers,
     /// The session is to end, after what was added.
     Close(Closing),
 }
@@ -96,9 +109,12 @@ impl Reader {
             while let Some(entry) = private.urgent.pop_front() {
                 private.bytes -= entry.frame.len();
                 gathered += entry.frame.len();
-                tally.answered += usize::from(entry.answers_publish);
+                tally.answered += usize::from(entry.answers);
                 tally.frames += 1;
-                unsent.push_back(entry.frame);
+                match entry.side {
+                    Some(side) => tally.aside.push((side, entry.frame)),
+                    None => unsent.push_back(entry.frame),
+                }
             }
             if let Some(closing) = private.closing {
                 return Filled::Close(closing);
@@ -109,6 +125,15 @@ impl Reader {
                 gathered += entry.frame.len();
                 tally.frames += 1;
                 unsent.push_back(entry.frame);
+            }
+            if let (Some(cursor), Some((version, frame))) =
+                (&mut self.cursor, private.members.take())
+            {
+                cursor.presence_version = version;
+                cursor.asked_for_members = false;
+                gathered += frame.len();
+                tally.frames += 1;
+                unsent.push_back(frame);
             }
             let until = private.ordered.front().map_or(u64::MAX, |entry| entry.after);
             drop(private);
@@ -126,7 +151,7 @@ impl Reader {
                     }
                 }
                 Taken::Behind => return Filled::CatchUp { from: cursor.next },
-                Taken::UpToDate => return Filled::Enough,
+                Taken::UpToDate => return cursor.fill_rest(self.outbox.framing, unsent, tally),
             }
         }
     }
@@ -162,7 +187,9 @@ impl Reader {
 
     /// Adds what skips the order, for a session's last write.
     pub fn take_urgent(&mut self, unsent: &mut VecDeque<Bytes>) {
-        unsent.extend(self.outbox.private().urgent.drain(..).map(|entry| entry.frame));
+        let mut private = self.outbox.private();
+        let own = private.urgent.drain(..).filter(|entry| entry.side.is_none());
+        unsent.extend(own.map(|entry| entry.frame));
     }
 
     /// Waits until the session is to end; then `fill` says how. Cancel-safe.
@@ -194,8 +221,51 @@ impl Reader {
 impl Cursor {
     fn new(seated: Seated) -> Self {
         let heads = seated.ring.heads();
-        let Seated { ring, epoch, start, may_skip } = seated;
-        Self { ring, heads, epoch, next: start, may_skip }
+        let ephemeral = heads.borrow().ephemeral;
+        let Seated { ring, epoch, start, may_skip, sid, presence, presence_version } = seated;
+        Self {
+            ring,
+            heads,
+            epoch,
+            next: start,
+            may_skip,
+            sid,
+            presence,
+            presence_version,
+            asked_for_members: false,
+            ephemeral,
+        }
+    }
+
+    /// What comes behind all messages: changes of who is here, then what may be dropped.
+    fn fill_rest(
+        &mut self,
+        framing: Framing,
+        unsent: &mut VecDeque<Bytes>,
+        tally: &mut Tally,
+    ) -> Filled {
+        let heads = *self.heads.borrow();
+        let Some(wish) = self.presence else { return Filled::Enough };
+        while !self.asked_for_members {
+            let version = self.presence_version;
+            match self.ring.changes.after(version, heads.presence, wish, framing) {
+                Told::Change(frame, version) => {
+                    self.presence_version = version;
+                    tally.frames += 1;
+                    unsent.push_back(frame);
+                }
+                Told::UpToDate => break,
+                Told::Behind => {
+                    self.asked_for_members = true;
+                    return Filled::AskForMembers;
+                }
+            }
+        }
+        if heads.ephemeral > self.ephemeral && unsent.is_empty() {
+            self.ephemeral = self.ring.slots.after(self.ephemeral, &mut tally.ephemerals);
+            tally.ephemerals.retain(|slot| slot.from() != self.sid);
+        }
+        Filled::Enough
     }
 }
 
@@ -212,7 +282,7 @@ mod tests {
 
     fn policy() -> Policy {
         let ring_age = Duration::from_secs(1);
-        Policy { ring_bytes: 64, ring_age, outbox_bytes: 16, page_bytes: 100 }
+        Policy { ring_bytes: 64, ring_age, outbox_bytes: 16, page_bytes: 100, presence_bytes: 100 }
     }
 
     fn message(seq: u64) -> Message {
@@ -237,7 +307,15 @@ mod tests {
             let ring = Ring::new(0, policy());
             ring.push((1..=heard).map(message).collect());
             let outbox = Outbox::new(Framing::V1WebSocket, &policy());
-            outbox.seat(Seated { ring: ring.clone(), epoch: EPOCH, start, may_skip });
+            outbox.seat(Seated {
+                ring: ring.clone(),
+                epoch: EPOCH,
+                start,
+                may_skip,
+                sid: Sid(1),
+                presence: Some(PresenceWish::Auto),
+                presence_version: 0,
+            });
             let reader = Reader::new(outbox.clone());
             Self { ring, outbox, reader, unsent: VecDeque::new() }
         }
@@ -349,7 +427,49 @@ mod tests {
         let mut tally = Tally::default();
         let filled = fix.reader.fill(&mut fix.unsent, &mut tally);
         assert_eq!(filled, Filled::Close(closing), "the first reason stands");
-        assert_eq!((fix.written().as_str(), tally), ("ok", Tally { answered: 1, frames: 1 }));
+        assert_eq!((fix.written().as_str(), tally.answered, tally.frames), ("ok", 1, 1));
+    }
+
+    fn change(version: u64) -> crate::outbox::Change {
+        let json = format!("p{version}");
+        crate::outbox::Change { version, full: json.clone(), count: json.clone(), auto: json }
+    }
+
+    #[test]
+    fn changes_of_who_is_here_come_behind_messages_and_the_whole_replaces_lost_ones() {
+        let mut fix = Fixture::seated(1, 2, false);
+        fix.ring.change(change(1));
+        fix.ring.change(change(2));
+        assert_eq!(fix.fill(), Filled::Enough);
+        assert_eq!(fix.written(), "12p1p2");
+        fix.ring.change(change(3));
+        fix.ring.expire(tokio::time::Instant::now() + Duration::from_secs(2));
+        assert_eq!(fix.fill(), Filled::AskForMembers);
+        assert_eq!(fix.fill(), Filled::Enough, "once");
+        fix.ring.change(change(4));
+        fix.outbox.send_members(3, frame("whole"));
+        fix.fill();
+        assert_eq!(fix.written(), "wholep4");
+    }
+
+    #[test]
+    fn ephemerals_wait_for_everything_else_and_skip_their_author() {
+        let mut fix = Fixture::seated(1, 2, false);
+        let ephemeral = |from, body: &'static str| crate::outbox::Ephemeral {
+            from: Sid(from),
+            key: "cursor".into(),
+            kind: BodyKind::Json,
+            body: body.into(),
+        };
+        fix.ring.show(ephemeral(1, "own"));
+        fix.ring.show(ephemeral(2, "old"));
+        fix.ring.show(ephemeral(2, "new"));
+        let mut tally = Tally::default();
+        fix.reader.fill(&mut fix.unsent, &mut tally);
+        assert_eq!((fix.written().as_str(), tally.ephemerals.len()), ("12", 0));
+        fix.reader.fill(&mut fix.unsent, &mut tally);
+        let datagrams: Vec<_> = tally.ephemerals.iter().filter_map(|s| s.datagram()).collect();
+        assert_eq!(datagrams, ["new"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Policy;
+use super::ephemerals::{Ephemeral, Slots};
+use super::presence::{Change, Changes};
 use crate::protocol::framing::{HEADER_BYTES, wrap};
 use crate::protocol::{Framing, Profile, seed};
 use crate::store::{BodyKind, Message};
@@ -20,7 +22,20 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub struct Ring {
     policy: Policy,
     window: Mutex<Window>,
-    head: watch::Sender<u64>,
+    pub(super) changes: Changes,
+    pub(super) slots: Slots,
+    heads: watch::Sender<Heads>,
+}
+
+/// The newest of everything that a room broadcasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// The newest message.
+    pub message: u64,
+    /// The newest change of who is here.
+    pub presence: u64,
+    /// The newest ephemeral.
+    pub ephemeral: u64,
 }
 
 #[derive(Default)]
@@ -101,17 +116,33 @@ pub(super) enum Taken {
 impl Ring {
     /// A ring of a room whose newest message is `newest`.
     pub fn new(newest: u64, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { policy, window: Mutex::default(), head: watch::Sender::new(newest) })
+        let heads = watch::Sender::new(Heads { message: newest, ..Heads::default() });
+        let (window, changes, slots) = (Mutex::default(), Changes::default(), Slots::default());
+        Arc::new(Self { policy, window, changes, slots, heads })
     }
 
     /// The newest message that was heard.
     pub fn head(&self) -> u64 {
-        *self.head.borrow()
+        self.heads.borrow().message
     }
 
-    /// Tells of every move of the head.
-    pub fn heads(&self) -> watch::Receiver<u64> {
-        self.head.subscribe()
+    /// Tells of everything new.
+    pub fn heads(&self) -> watch::Receiver<Heads> {
+        self.heads.subscribe()
+    }
+
+    /// Tells everybody of a change of who is here.
+    pub fn change(&self, change: Change) {
+        let version = change.version;
+        self.changes.push(change, self.policy.presence_bytes, Instant::now());
+        self.heads.send_modify(|heads| heads.presence = version);
+    }
+
+    /// Lets everybody but its author see an ephemeral.
+    pub fn show(&self, ephemeral: Ephemeral) {
+        let number = self.heads.borrow().ephemeral + 1; // the keeper alone counts here
+        self.slots.put(number, ephemeral, Instant::now());
+        self.heads.send_modify(|heads| heads.ephemeral = number);
     }
 
     /// Lets everybody hear messages: they are on disk, in order, and follow the newest.
@@ -137,12 +168,18 @@ impl Ring {
             window.drop_oldest();
         }
         drop(window);
-        self.expire(heard_at);
-        self.head.send_replace(newest);
+        self.expire_messages(heard_at);
+        self.heads.send_modify(|heads| heads.message = newest);
     }
 
     /// Lets go of what is older than `ring_age`; says when there will be something again.
     pub fn expire(&self, now: Instant) -> Option<Instant> {
+        let changes = self.changes.expire(now, self.policy.ring_age);
+        let slots = self.slots.expire(now);
+        self.expire_messages(now).into_iter().chain(changes).chain(slots).min()
+    }
+
+    fn expire_messages(&self, now: Instant) -> Option<Instant> {
         let mut window = self.window();
         while let Some(oldest) = window.chunks.front() {
             let at = oldest.heard_at + self.policy.ring_age;
@@ -161,7 +198,7 @@ impl Ring {
 
     /// Moves the head without messages: the room was opened, nobody has read yet.
     pub fn start(&self, newest: u64) {
-        self.head.send_replace(newest);
+        self.heads.send_modify(|heads| heads.message = newest);
     }
 
     /// The piece at a cursor that stands at `next`, with nothing later than `until` in it.
@@ -208,6 +245,7 @@ mod tests {
             ring_age: Duration::from_secs(1),
             outbox_bytes: 1_000,
             page_bytes: 1_000,
+            presence_bytes: 1_000,
         }
     }
 

@@ -123,6 +123,14 @@ impl fmt::Debug for Sid {
     }
 }
 
+impl FromStr for Sid {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.strip_prefix('s').and_then(from_base62).map(Self).ok_or(())
+    }
+}
+
 /// A number in base 62, most significant digit first.
 fn base62(mut number: u64) -> String {
     let mut digits = [0u8; 11];

@@ -12,15 +12,17 @@
 //! - What is seated never sleeps; it lies beside the room, in [`Seats`].
 
 mod keys;
+mod limiter;
 mod seats;
 
 use bytes::Bytes;
 
-use crate::protocol::{KeyHash, Payload, Timestamp, v1};
+use crate::protocol::{BodyKind, KeyHash, Payload, Timestamp, v1};
 use crate::store::{Message, Opened};
 
 pub use keys::Keys;
-pub use seats::{Connection, Place, Seat, Seats};
+pub use limiter::{Limiter, Rate};
+pub use seats::{Connection, Place, Seat, SeatLimits, Seats};
 
 /// What a room and its seats must stay within.
 #[derive(Debug, Clone)]
@@ -42,8 +44,10 @@ pub struct Limits {
 /// Something that needs the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A member says something.
+    /// A member says something to everybody.
     Publish(Publish),
+    /// A member says something to a few; it has no key.
+    Direct(v1::To, Publish),
 }
 
 /// A message on its way into the log.
@@ -74,6 +78,17 @@ pub enum Effect {
         seq: u64,
         /// Whether it had been there already.
         dup: bool,
+    },
+    /// To some seats only, and not stored.
+    Send {
+        /// Which.
+        to: v1::To,
+        /// What `body` holds.
+        kind: BodyKind,
+        /// The frame's body.
+        body: Bytes,
+        /// Who wants to know how many it reached, with the request's number.
+        answer: Option<(Connection, Option<u64>)>,
     },
 }
 
@@ -112,6 +127,11 @@ impl Room {
     pub fn handle(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Publish(publish) => self.publish(now, publish, effects),
+            Event::Direct(to, publish) => {
+                self.time = self.time.max(now);
+                let (kind, body) = v1::direct_body(self.time, &publish.from, &publish.payload);
+                effects.push(Effect::Send { to, kind, body, answer: publish.answer });
+            }
         }
     }
 
@@ -176,7 +196,7 @@ mod tests {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Commit(message) => Some((message.seq, message.time.0)),
-                Effect::Ok { .. } => None,
+                _ => None,
             })
             .collect();
         assert_eq!(said, [(8, 150), (9, 150), (10, 150)]);

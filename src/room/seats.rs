@@ -4,7 +4,10 @@
 //! can be taken back. Seats stay with the keeper while the room sleeps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
+use super::Limiter;
+use crate::protocol::v1::{PresenceWish, To};
 use crate::protocol::{Profile, Sid};
 use crate::store::SeatRow;
 
@@ -29,6 +32,17 @@ pub enum Place {
     },
 }
 
+/// What a seat has taken of its rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SeatLimits {
+    /// Publishes.
+    pub publishes: Limiter,
+    /// `set`, `history` and `members`.
+    pub requests: Limiter,
+    /// Publishes refused in a row, and when the last of them was, in ms.
+    pub refused: (u32, u64),
+}
+
 /// A session's place in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
@@ -40,6 +54,10 @@ pub struct Seat {
     pub place: Place,
     /// Whether its client wants to know about sleep and waking.
     pub watch: bool,
+    /// How much its client wants to know about who is here.
+    pub presence: PresenceWish,
+    /// What it has taken of its rates: neither a nap nor a new connection refills them.
+    pub limits: SeatLimits,
 }
 
 impl Seat {
@@ -112,6 +130,30 @@ impl Seats {
             change(&mut seat);
             debug_assert_eq!(seat.row.sid, sid, "a seat keeps its id");
             self.put(seat);
+        }
+    }
+
+    /// What a seat has taken of its rates.
+    pub fn limits(&mut self, sid: Sid) -> Option<&mut SeatLimits> {
+        self.by_sid.get_mut(&sid).map(|seat| &mut seat.limits)
+    }
+
+    /// Those behind a `sid`, in its order.
+    pub fn after(&self, sid: Option<Sid>) -> impl Iterator<Item = &Seat> {
+        let from = sid.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_sid.range((from, Bound::Unbounded)).map(|(_, seat)| seat)
+    }
+
+    /// The connections that a direct message is for, by `sid`.
+    pub fn meant(&self, to: &To) -> Vec<Connection> {
+        let is_meant = |seat: &&Seat| match to {
+            To::Sid(sid) => seat.row.sid == *sid,
+            To::User(user) => seat.row.user.as_ref() == Some(user),
+            To::Tag(tag) => seat.row.tags.contains(tag),
+        };
+        match to {
+            To::Sid(sid) => self.get(*sid).and_then(Seat::connection).into_iter().collect(),
+            _ => self.iter().filter(is_meant).filter_map(Seat::connection).collect(),
         }
     }
 

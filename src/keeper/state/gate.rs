@@ -4,9 +4,12 @@
 //! while records wait is held behind them, in order, even if it writes nothing itself: an answer
 //! may speak of a message that is not durable yet.
 
-use crate::protocol::{Sid, v1};
+use bytes::Bytes;
+
+use crate::protocol::v1::{self, To};
+use crate::protocol::{BodyKind, Sid};
 use crate::room::Connection;
-use crate::store::{Message, Record};
+use crate::store::{Message, Record, SeatRow};
 
 /// Something to be done once all records before it are durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,10 @@ pub(super) enum Held {
     Hear(Message),
     /// One client gets an answer.
     Send(Connection, v1::ServerFrame),
+    /// A few get a direct message.
+    Direct(To, BodyKind, Bytes, Option<(Connection, Option<u64>)>),
+    /// A seat has changed.
+    Set(Connection, Option<u64>, SeatRow),
     /// A joining client takes its seat.
     Seat(Connection),
     /// A seat's leaving is announced.

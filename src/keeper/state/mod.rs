@@ -12,23 +12,32 @@
 
 mod gate;
 mod operating;
+mod presence;
 mod recovery;
+mod requests;
 mod seating;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use self::gate::{Gate, Held};
+use self::presence::Presence;
 use self::recovery::Trouble;
+use self::requests::rate_limited;
 use self::seating::Joining;
 use super::Settings;
+use crate::outbox::Ephemeral;
 use crate::protocol::claim::key_hash;
 use crate::protocol::v1::{self, ErrorCode, RoomState, ServerFrame};
-use crate::protocol::{Epoch, Payload, Profile, RoomName};
-use crate::room::{Connection, Effect, Event, Publish, Room, Seats};
-use crate::store::{Message, Opened, Record};
+use crate::protocol::{CloseReason, Epoch, Payload, Profile, RoomName, Sid, seed};
+use crate::room::{Connection, Effect, Event, Limiter, Publish, Room, Seats};
+use crate::store::{Message, Opened, Record, SeatRow};
 
 pub use words::*;
+
+/// So many publishes refused in a row, none further apart than this, are abuse.
+const ABUSE_REFUSALS: u32 = 1_000;
+const ABUSE_PAUSE_MS: u64 = 10_000;
 
 /// Everything a keeper knows.
 pub struct State {
@@ -39,6 +48,10 @@ pub struct State {
     head: Position,
     seats: Seats,
     joining: BTreeMap<Connection, Joining>,
+    /// Rows on their way to disk: what a seat will be once they are there.
+    rows_in_flight: BTreeMap<Sid, SeatRow>,
+    presence: Presence,
+    room_limit: Limiter,
     gate: Gate,
     waiting: Waiting,
     /// The number of the newest question to the store: an answer to an older one is void.
@@ -132,6 +145,9 @@ impl State {
             },
             seats: Seats::default(),
             joining: BTreeMap::new(),
+            rows_in_flight: BTreeMap::new(),
+            presence: Presence::default(),
+            room_limit: Limiter::default(),
             gate: Gate::default(),
             waiting: Waiting::default(),
             asked: 0,
@@ -153,6 +169,7 @@ impl State {
         match input {
             Input::Mail(mail) => {
                 self.retiring = false;
+                let Some(mail) = self.let_in(now, mail, out) else { return };
                 if !self.waiting.mail.is_empty() || !self.is_ready(now, &mail, out) {
                     self.waiting.push(mail);
                     return;
@@ -230,11 +247,16 @@ impl State {
         let sleep = self.sleeps_at();
         let window = self.seats.next_window().map(|(at, _)| at);
         let retry = self.trouble.as_ref().and_then(Trouble::retry_at);
-        [sleep, window.filter(|_| !self.is_recovering()), retry].into_iter().flatten().min()
+        let presence = self.presence.due();
+        [presence, sleep, window.filter(|_| !self.is_recovering()), retry]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
         self.retry(now, out);
+        self.tell_presence(now, out);
         if !self.is_recovering() {
             self.end_windows(now);
         }
@@ -269,6 +291,67 @@ impl State {
         }
     }
 
+    /// What never waits is done here, what is too much is refused here: neither wakes anything.
+    fn let_in(&mut self, now: Now, mail: Mail, out: &mut Vec<Output>) -> Option<Mail> {
+        match mail {
+            Mail::Ephemeral { connection, key, payload } => {
+                if let Some(seat) = self.seats.of(connection) {
+                    let from = seat.row.sid;
+                    let (kind, body) = v1::ephemeral_body(from, &key, &payload);
+                    out.push(Output::Ephemeral(Ephemeral { from, key, kind, body }));
+                }
+                None
+            }
+            Mail::Publish { connection, id, .. } if !self.may_publish(now, connection, id, out) => {
+                None
+            }
+            mail => Some(mail),
+        }
+    }
+
+    /// Takes one from the seat's and the room's limiter.
+    fn may_publish(
+        &mut self,
+        now: Now,
+        connection: Connection,
+        id: Option<u64>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(seat) = self.seats.of(connection) else { return true };
+        let (sid, profile) = (seat.row.sid, seat.profile);
+        let rates = self.settings.rates;
+        let Some(limits) = self.seats.limits(sid) else { return true };
+        let own = match profile {
+            Profile::V1 => limits.publishes.take(now.ms, rates.publishes),
+            Profile::Seed => Ok(()), // it has a limiter of its own, with its session
+        };
+        let Err(retry_after) = own.and_then(|()| self.room_limit.take(now.ms, rates.room)) else {
+            limits.refused = (0, now.ms);
+            return true;
+        };
+        match profile {
+            Profile::V1 => out.push(Output::Send(connection, rate_limited(id, retry_after))),
+            Profile::Seed => out.push(Output::SeedLine {
+                to: vec![connection],
+                after: 0,
+                line: seed::ServerFrame::RateLimit { retry_after_ms: retry_after },
+            }),
+        }
+        let (count, last_ms) = limits.refused;
+        let in_a_row = if now.ms < last_ms + ABUSE_PAUSE_MS { count + 1 } else { 1 };
+        limits.refused = (in_a_row, now.ms);
+        if in_a_row > ABUSE_REFUSALS {
+            let reason = CloseReason::RateLimitAbuse;
+            out.push(Output::Close { connection, reason, retry_after: Some(ABUSE_PAUSE_MS) });
+        }
+        false
+    }
+
+    /// The row that a seat will have once everything on its way is there.
+    fn newest_row(&self, sid: Sid) -> Option<&SeatRow> {
+        self.rows_in_flight.get(&sid).or_else(|| self.seats.get(sid).map(|seat| &seat.row))
+    }
+
     fn read_waiting(&mut self, now: Now, out: &mut Vec<Output>) {
         while let Some(mail) = self.waiting.mail.pop_front() {
             if !self.is_ready(now, &mail, out) {
@@ -283,20 +366,29 @@ impl State {
     fn read_mail(&mut self, now: Now, mail: Mail, out: &mut Vec<Output>) {
         match mail {
             Mail::Join(join) => self.join(now, *join, out),
-            Mail::Publish { connection, id, key, payload } => {
-                self.publish(now, connection, id, key.as_deref(), payload, out);
+            Mail::Publish { connection, id, key, to, payload } => {
+                self.publish(now, connection, id, key.as_deref(), to, payload, out);
             }
-            Mail::Rename { connection, name } => self.rename(connection, name, out),
+            Mail::History { connection, history, side } => {
+                self.history(now, connection, history, side, out);
+            }
+            Mail::Members { connection, members } => self.members(now, connection, members, out),
+            Mail::AskForMembers { connection } => self.tell_whole(connection, out),
+            Mail::Set { connection, set } => self.set(now, connection, set, out),
+            Mail::Ephemeral { .. } => {} // it never waits
+            Mail::Rename { connection, name } => self.rename(now, connection, name, out),
             Mail::Gone { connection, how } => self.gone(now, connection, how, out),
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of one piece of mail")]
     fn publish(
         &mut self,
         now: Now,
         connection: Connection,
         id: Option<u64>,
         key: Option<&str>,
+        to: Option<v1::To>,
         payload: Payload,
         out: &mut Vec<Output>,
     ) {
@@ -310,12 +402,16 @@ impl State {
             return;
         };
         let row = &seat.row;
-        let event = Event::Publish(Publish {
+        let publish = Publish {
             from: v1::From { sid: row.sid, user: row.user.clone(), name: row.name.clone() },
             answer: is_v1.then_some((connection, id)),
             key: key.map(|key| key_hash(row.author, key)),
             payload,
-        });
+        };
+        let event = match to {
+            None => Event::Publish(publish),
+            Some(to) => Event::Direct(to, publish),
+        };
         let mut effects = Vec::new();
         room.handle(now.wall, event, &mut effects);
         for effect in effects {
@@ -325,6 +421,10 @@ impl State {
                 }
                 Effect::Ok { to, id, seq, dup } => {
                     let free = self.gate.hold(Held::Send(to, ServerFrame::Ok { id, seq, dup }));
+                    self.perform(now, free, out);
+                }
+                Effect::Send { to, kind, body, answer } => {
+                    let free = self.gate.hold(Held::Direct(to, kind, body, answer));
                     self.perform(now, free, out);
                 }
             }
@@ -346,9 +446,14 @@ impl State {
             }
             match held {
                 Held::Send(connection, frame) => out.push(Output::Send(connection, frame)),
+                Held::Direct(to, kind, body, answer) => {
+                    let (to, after) = (self.seats.meant(&to), self.head.newest);
+                    out.push(Output::Direct { to, after, kind, body, answer });
+                }
+                Held::Set(connection, id, row) => self.has_set(now, connection, id, row, out),
                 Held::Seat(connection) => self.seat(now, connection, out),
-                Held::Left(sid) => self.left(sid, out),
-                Held::Ended(sid) => self.ended(sid, out),
+                Held::Left(sid) => self.left(now, sid, out),
+                Held::Ended(sid) => self.ended(now, sid, out),
                 Held::Hear(_) => {}
             }
         }
@@ -521,7 +626,13 @@ impl Mail {
         match self {
             Self::Publish { payload, .. } => payload.len(),
             Self::Join(join) => join.attachment.as_ref().map_or(0, String::len),
-            Self::Rename { .. } | Self::Gone { .. } => 0,
+            Self::Ephemeral { payload, .. } => payload.len(),
+            Self::Set { set, .. } => set.attachment.as_ref().map_or(0, String::len),
+            Self::Rename { .. }
+            | Self::Gone { .. }
+            | Self::History { .. }
+            | Self::Members { .. }
+            | Self::AskForMembers { .. } => 0,
         }
     }
 }

@@ -70,6 +70,7 @@ impl State {
         };
         self.phase = Phase::Recovering { wake };
         self.keys_asked = false;
+        self.rows_in_flight.clear();
         if self.trouble.is_none() {
             self.trouble = Some(Trouble::new());
             let retry_after = self.retry_after_ms();
@@ -81,8 +82,11 @@ impl State {
                     out.push(Output::Send(connection, self.try_again(id)));
                 }
                 Held::Send(connection, frame) => out.push(Output::Send(connection, frame)),
+                Held::Direct(_, _, _, Some((connection, id))) | Held::Set(connection, id, _) => {
+                    out.push(Output::Send(connection, self.try_again(id)));
+                }
                 Held::Seat(connection) => self.refuse_seat(connection, out),
-                Held::Hear(_) | Held::Left(_) | Held::Ended(_) => {} // read again
+                Held::Hear(_) | Held::Left(_) | Held::Ended(_) | Held::Direct(..) => {} // read again
             }
         }
         self.fail_tickets("the store is unwell", out);

@@ -3,11 +3,14 @@
 //! Nothing here needs the room awake. A v1 seat changes when its record is durable; a seed seat
 //! is as long as its socket and never written.
 
+use super::presence::tells_members;
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
-use crate::protocol::v1::{Limits, NotResumed, SeatKept, ServerFrame, Since, Welcome};
+use crate::protocol::v1::{
+    Limits, NotResumed, PresenceWish, SeatKept, ServerFrame, Since, Welcome,
+};
 use crate::protocol::{Claim, CloseReason, Epoch, Profile, Sid, seed};
-use crate::room::{Connection, Place, Seat};
+use crate::room::{Connection, Place, Seat, SeatLimits};
 use crate::store::{Record, SeatRow};
 
 /// The name of whoever gives none.
@@ -50,16 +53,14 @@ impl State {
         if join.profile == Profile::Seed {
             return self.seat_seed(row, &join, now, out);
         }
+        self.rows_in_flight.insert(row.sid, row.clone());
         self.joining.insert(connection, Joining { row: row.clone(), join, gone: None });
         self.gate.commit(Record::Seat(row), Held::Seat(connection));
     }
 
     /// The newest row of the seat that a claim names, if it can be taken back.
     fn row_of(&self, claim: Claim) -> Option<SeatRow> {
-        let joining = self.joining.values().rev().map(|joining| &joining.row);
-        let seated = self.seats.get(claim.sid).map(|seat| &seat.row);
-        let mut rows = joining.filter(|row| row.sid == claim.sid).chain(seated);
-        rows.find(|row| row.author == claim.author).cloned()
+        self.newest_row(claim.sid).filter(|row| row.author == claim.author).cloned()
     }
 
     /// The row a join asks for: what it says replaces, what it leaves out stays.
@@ -105,14 +106,23 @@ impl State {
         let claim = Claim { sid: row.sid, author: row.author, issued: now.wall };
         let place = Place::Here(connection);
         let name = row.name.clone();
-        let seat = Seat { row, profile: Profile::V1, place, watch: join.watch };
-        let before = self.seats.put(seat);
+        let sid = row.sid;
+        if self.rows_in_flight.get(&sid) == Some(&row) {
+            self.rows_in_flight.remove(&sid);
+        }
+        self.touch(now, sid);
+        let limits = self.seats.get(sid).map(|seat| seat.limits).unwrap_or_default();
+        let (watch, presence) = (join.watch, join.presence);
+        let profile = Profile::V1;
+        let before = self.seats.put(Seat { row, profile, place, watch, presence, limits });
         if let Some(older) = before.as_ref().and_then(Seat::connection) {
             let reason = CloseReason::TakenOver;
             out.push(Output::Close { connection: older, reason, retry_after: None });
             out.push(Output::Forget(older));
         }
         self.take_place(connection, start.seq, start.may_skip, out);
+        let (count, is_large) = self.weigh();
+        let members = tells_members(presence, is_large).then(|| self.whole().members).flatten();
         let Position { epoch, newest, oldest, .. } = self.head;
         let welcome = Welcome {
             session: claim.seal(&self.secret, &self.room),
@@ -126,6 +136,9 @@ impl State {
             oldest: (join.since.is_some() && !start.resumed).then_some(oldest),
             seat: if before.is_some() { SeatKept::Kept } else { SeatKept::New },
             limits: Limits { message: self.settings.message_bytes },
+            members,
+            count,
+            presence_version: self.presence.version(),
         };
         out.push(Output::Send(connection, ServerFrame::Welcome(Box::new(welcome))));
         out.push(Output::SendAfter(connection, newest, ServerFrame::Live { seq: newest }));
@@ -152,7 +165,15 @@ impl State {
         };
         let name = row.name.clone();
         let place = Place::Here(connection);
-        self.seats.put(Seat { row, profile: Profile::Seed, place, watch: false });
+        self.touch(now, row.sid);
+        self.seats.put(Seat {
+            row,
+            profile: Profile::Seed,
+            place,
+            watch: false,
+            presence: PresenceWish::Count,
+            limits: SeatLimits::default(),
+        });
         self.take_place(connection, start.max(self.head.oldest), true, out);
         self.announce_join(now, &name, out);
     }
@@ -164,8 +185,16 @@ impl State {
         may_skip: bool,
         out: &mut Vec<Output>,
     ) {
-        let epoch = self.head.epoch;
-        out.push(Output::Seated { connection, epoch, start, may_skip });
+        let Some(seat) = self.seats.of(connection) else { return };
+        out.push(Output::Seated {
+            connection,
+            epoch: self.head.epoch,
+            start,
+            may_skip,
+            sid: seat.row.sid,
+            presence: (seat.profile == Profile::V1).then_some(seat.presence),
+            presence_version: self.presence.version(),
+        });
     }
 
     /// Where to begin: behind `since` if that is whole, else with some history.
@@ -185,8 +214,15 @@ impl State {
         Start { seq, may_skip: true, resumed: false, why }
     }
 
-    pub(super) fn rename(&mut self, connection: Connection, name: String, out: &mut Vec<Output>) {
+    pub(super) fn rename(
+        &mut self,
+        now: Now,
+        connection: Connection,
+        name: String,
+        out: &mut Vec<Output>,
+    ) {
         let Some(sid) = self.seats.of(connection).map(|seat| seat.row.sid) else { return };
+        self.touch(now, sid);
         self.seats.change(sid, |seat| seat.row.name = name);
         self.announce_users(out);
     }
@@ -207,8 +243,9 @@ impl State {
         }
         out.push(Output::Forget(connection));
         let Some(seat) = self.seats.of(connection) else { return }; // an older connection
-        let sid = seat.row.sid;
-        if seat.profile == Profile::Seed {
+        let (sid, profile) = (seat.row.sid, seat.profile);
+        self.touch(now, sid);
+        if profile == Profile::Seed {
             self.seats.remove(sid);
             self.announce_users(out);
             return;
@@ -249,11 +286,12 @@ impl State {
     }
 
     /// The end of a grace is durable: it is announced, the seat can still be taken back.
-    pub(super) fn left(&mut self, sid: Sid, out: &mut Vec<Output>) {
+    pub(super) fn left(&mut self, now: Now, sid: Sid, out: &mut Vec<Output>) {
         let Some(Place::Away { since_ms, .. }) = self.seats.get(sid).map(|seat| seat.place) else {
             return; // back already
         };
         let window_ms = self.settings.resume_window.as_millis() as u64;
+        self.touch(now, sid);
         self.seats.change(sid, |seat| {
             seat.row.left = true;
             let until_ms = Some(since_ms + window_ms);
@@ -263,11 +301,12 @@ impl State {
     }
 
     /// The end of a seat is durable.
-    pub(super) fn ended(&mut self, sid: Sid, out: &mut Vec<Output>) {
+    pub(super) fn ended(&mut self, now: Now, sid: Sid, out: &mut Vec<Output>) {
         let is_away = |seat: &Seat| seat.connection().is_none();
         if !self.seats.get(sid).is_some_and(is_away) {
             return;
         }
+        self.touch(now, sid);
         let was_present = self.seats.remove(sid).is_some_and(|seat| !seat.row.left);
         if was_present {
             self.announce_users(out);
@@ -290,7 +329,15 @@ impl State {
         let window = if row.left { self.settings.resume_window } else { self.settings.grace };
         let until_ms = Some(since_ms + window.as_millis() as u64);
         let place = Place::Away { since_ms, until_ms, said_bye: false };
-        self.seats.put(Seat { row, profile: Profile::V1, place, watch: false });
+        self.touch(now, row.sid);
+        self.seats.put(Seat {
+            row,
+            profile: Profile::V1,
+            place,
+            watch: false,
+            presence: PresenceWish::Auto,
+            limits: SeatLimits::default(),
+        });
     }
 
     /// After trouble the rows on disk are the truth.
@@ -302,7 +349,8 @@ impl State {
             .map(|seat| seat.row.sid)
             .collect();
         let names = self.seats.names();
-        for sid in ours {
+        for &sid in &ours {
+            self.touch(now, sid);
             if rows.iter().all(|row| row.sid != sid)
                 && let Some(connection) = self.seats.remove(sid).and_then(|s| s.connection())
             {

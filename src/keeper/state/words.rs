@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::protocol::v1::{RoomState, ServerFrame, Since};
-use crate::protocol::{Author, Claim, CloseReason, Epoch, Payload, Position, Profile};
+use crate::outbox::{Ephemeral, Side};
+use crate::protocol::v1::{self, PageFrom, PresenceWish, RoomState, ServerFrame, Since, To};
+use crate::protocol::{Author, BodyKind, Claim, CloseReason, Epoch, Payload, Position, Profile};
 use crate::protocol::{KeyHash, Sid, Timestamp, seed};
 use crate::room::Connection;
 use crate::store::{Error, Message, Opened, Record, Slice};
@@ -30,8 +31,47 @@ pub enum Mail {
         id: Option<u64>,
         /// The idempotency key.
         key: Option<String>,
+        /// To whom, if not to everybody.
+        to: Option<To>,
         /// What.
         payload: Payload,
+    },
+    /// A client shows something that may be dropped.
+    Ephemeral {
+        /// Who.
+        connection: Connection,
+        /// Of one author and key only the newest counts.
+        key: String,
+        /// What.
+        payload: Payload,
+    },
+    /// A client wants a page of the log.
+    History {
+        /// Who.
+        connection: Connection,
+        /// Which.
+        history: v1::History,
+        /// The stream it asked on, if not the main one.
+        side: Option<Side>,
+    },
+    /// A client wants a page of members.
+    Members {
+        /// Who.
+        connection: Connection,
+        /// Which.
+        members: v1::Members,
+    },
+    /// A client lost changes of who is here.
+    AskForMembers {
+        /// Who.
+        connection: Connection,
+    },
+    /// A client changes its seat.
+    Set {
+        /// Who.
+        connection: Connection,
+        /// How.
+        set: v1::Set,
     },
     /// A seed client takes another name.
     Rename {
@@ -84,6 +124,8 @@ pub struct Join {
     pub history: u64,
     /// Whether it wants `room` frames.
     pub watch: bool,
+    /// How much it wants to know about who is here.
+    pub presence: PresenceWish,
     /// A seed client's position: the newest message when its socket was accepted.
     pub accepted: Option<Position>,
     /// Where the log began when the session looked, in its epoch: retention trims without the
@@ -146,7 +188,7 @@ pub enum Operation {
 pub struct Ticket(pub u64);
 
 /// What the task does, in exactly this order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Question of this number: what is there of the room?
     Open(u64),
@@ -184,11 +226,69 @@ pub enum Output {
         start: u64,
         /// Whether it may miss what is no longer kept.
         may_skip: bool,
+        /// Its seat.
+        sid: Sid,
+        /// How much it is told about who is here; nothing in the seed profile.
+        presence: Option<PresenceWish>,
+        /// The version of that which it knows.
+        presence_version: u64,
     },
     /// A frame to one v1 client.
     Send(Connection, ServerFrame),
     /// A frame to one v1 client once it was sent everything up to `after`.
     SendAfter(Connection, u64, ServerFrame),
+    /// A frame to one client by the stream on which it asked.
+    SendAside(Connection, Side, ServerFrame),
+    /// A page of the log, read from the store.
+    Page {
+        /// For whom.
+        connection: Connection,
+        /// The stream it asked on, if not the main one.
+        side: Option<Side>,
+        /// The request's number.
+        id: Option<u64>,
+        /// Where the page lies.
+        from: PageFrom,
+        /// How many messages at most.
+        limit: usize,
+        /// The newest message that was heard: the page ends there.
+        newest: u64,
+    },
+    /// A direct message to some connections, once they were sent everything up to `after`.
+    Direct {
+        /// To whom.
+        to: Vec<Connection>,
+        /// The message they come after.
+        after: u64,
+        /// What `body` holds.
+        kind: BodyKind,
+        /// The frame's body.
+        body: Bytes,
+        /// Who wants to know how many it reached.
+        answer: Option<(Connection, Option<u64>)>,
+    },
+    /// Everybody but its author sees this, if there is time.
+    Ephemeral(Ephemeral),
+    /// A change of who is here, in its forms.
+    Presence {
+        /// Counts on by one.
+        version: u64,
+        /// For whoever wants everybody, as JSON.
+        full: String,
+        /// For whoever wants a number.
+        count: String,
+        /// For whoever leaves it to the size of the room.
+        auto: String,
+    },
+    /// One client learns the whole of who is here.
+    Members {
+        /// Who.
+        connection: Connection,
+        /// As of this version.
+        version: u64,
+        /// The frame.
+        frame: ServerFrame,
+    },
     /// A line to seed clients, likewise. A later one of its kind makes it worthless.
     SeedLine {
         /// To whom.

@@ -1,0 +1,170 @@
+//! Who is here, as a snapshot and numbered changes.
+//!
+//! It follows from the seats, not from the room, so it is right while the room sleeps. Changes
+//! are gathered for `presence_every`: whoever leaves and returns within that time did not move.
+//! In a large room only the number is told, unless a client asked for everybody.
+
+use std::collections::BTreeMap;
+
+use super::{Now, Output, State};
+use crate::protocol::v1::{self, Member, PresenceWish, ServerFrame};
+use crate::protocol::{Profile, Sid};
+use crate::room::{Connection, Seat, Seats};
+
+/// The most members of a room that is small.
+const SMALL_MEMBERS: usize = 200;
+
+/// A large room is small again at three quarters of what made it large: a member more or less
+/// must not change everybody's view each time.
+const SMALL_AGAIN: (usize, usize) = (3, 4);
+
+/// What a member costs in a snapshot beside its texts.
+const MEMBER_BYTES: usize = 120;
+
+/// The changes that nobody has been told of.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    version: u64,
+    is_large: bool,
+    /// How each changed seat was seen before; `None`: it was not.
+    before: BTreeMap<Sid, Option<Member>>,
+    due_ms: Option<u64>,
+}
+
+impl Presence {
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// When gathered changes are told.
+    pub(super) fn due(&self) -> Option<u64> {
+        self.due_ms
+    }
+}
+
+/// A seat as others see it; not at all once its leaving was announced.
+fn seen(seat: &Seat) -> Option<Member> {
+    (!seat.row.left).then(|| Member::new(&seat.row, seat.connection().is_none()))
+}
+
+fn bytes(seat: &Seat) -> usize {
+    let row = &seat.row;
+    let tags: usize = row.tags.iter().map(|tag| tag.len() + 3).sum();
+    MEMBER_BYTES + row.name.len() + tags + row.attachment.as_ref().map_or(2, String::len)
+}
+
+/// How many are seen, and about how many bytes they are.
+fn size(seats: &Seats) -> (usize, usize) {
+    let seen = seats.iter().filter(|seat| !seat.row.left);
+    seen.fold((0, 0), |(count, size), seat| (count + 1, size + bytes(seat)))
+}
+
+impl State {
+    /// A seat is about to change: remembers how it was seen.
+    pub(super) fn touch(&mut self, now: Now, sid: Sid) {
+        let presence = &mut self.presence;
+        let before = || self.seats.get(sid).and_then(seen);
+        presence.before.entry(sid).or_insert_with(before);
+        let every_ms = self.settings.presence_every.as_millis() as u64;
+        presence.due_ms.get_or_insert(now.ms + every_ms);
+    }
+
+    /// Tells what changed, if it is time to.
+    pub(super) fn tell_presence(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.presence.due_ms.is_none_or(|due| due > now.ms) {
+            return;
+        }
+        self.presence.due_ms = None;
+        let mut change = v1::Presence::default();
+        for (sid, before) in std::mem::take(&mut self.presence.before) {
+            match (before, self.seats.get(sid).and_then(seen)) {
+                (None, Some(member)) => change.join.push(member),
+                (Some(_), None) => change.leave.push(sid),
+                (Some(before), Some(member)) if before != member => change.update.push(member),
+                _ => {}
+            }
+        }
+        if change.join.is_empty() && change.leave.is_empty() && change.update.is_empty() {
+            return;
+        }
+        self.presence.version += 1;
+        change.version = self.presence.version;
+        let was_large = self.presence.is_large;
+        let (count, is_large) = self.weigh();
+        change.count = count;
+        if self.seats.connected(Profile::V1).next().is_none() {
+            return; // nobody is told
+        }
+        let json =
+            |change: &v1::Presence| ServerFrame::Presence(Box::new(change.clone())).to_json();
+        let version = change.version;
+        let number = json(&v1::Presence { version, count, ..Default::default() });
+        let full = json(&change);
+        let auto = match (was_large, is_large) {
+            (_, true) => number.clone(),
+            (false, false) => full.clone(),
+            (true, false) => json(&self.whole()),
+        };
+        out.push(Output::Presence { version, full, count: number, auto });
+    }
+
+    /// How many are here, and whether that is a large room now.
+    pub(super) fn weigh(&mut self) -> (usize, bool) {
+        let (count, size) = size(&self.seats);
+        let (up, down) = SMALL_AGAIN;
+        let scale = |limit: usize| if self.presence.is_large { limit * up / down } else { limit };
+        self.presence.is_large =
+            count > scale(SMALL_MEMBERS) || size > scale(self.settings.outbox.presence_bytes);
+        (count, self.presence.is_large)
+    }
+
+    /// Everybody, or as many as fit, as of the newest version.
+    pub(super) fn whole(&self) -> v1::Presence {
+        let (members, _) = self.members_after(None, usize::MAX);
+        v1::Presence {
+            version: self.presence.version,
+            reset: true,
+            members: Some(members),
+            count: size(&self.seats).0,
+            ..Default::default()
+        }
+    }
+
+    /// A client that lost changes gets the whole of what it is told.
+    pub(super) fn tell_whole(&mut self, connection: Connection, out: &mut Vec<Output>) {
+        let Some(wish) = self.seats.of(connection).map(|seat| seat.presence) else { return };
+        let is_large = self.presence.is_large;
+        let mut whole = self.whole();
+        if !tells_members(wish, is_large) {
+            whole.members = None;
+        }
+        let version = whole.version;
+        let frame = ServerFrame::Presence(Box::new(whole));
+        out.push(Output::Members { connection, version, frame });
+    }
+
+    /// Members by `sid` behind `after`, ending early at `limit` or when enough bytes are
+    /// reached, and whether there are more.
+    pub(super) fn members_after(&self, after: Option<Sid>, limit: usize) -> (Vec<Member>, bool) {
+        let (mut members, mut size) = (Vec::new(), 0);
+        for seat in self.seats.after(after) {
+            let Some(member) = seen(seat) else { continue };
+            size += bytes(seat);
+            let is_full = size > self.settings.outbox.presence_bytes && !members.is_empty();
+            if members.len() == limit || is_full {
+                return (members, true);
+            }
+            members.push(member);
+        }
+        (members, false)
+    }
+}
+
+/// Whether a client is told who is here, not only how many.
+pub(super) fn tells_members(wish: PresenceWish, is_large: bool) -> bool {
+    match wish {
+        PresenceWish::Full => true,
+        PresenceWish::Count => false,
+        PresenceWish::Auto => !is_large,
+    }
+}

@@ -1,0 +1,12 @@
+//! `dormouse.v1`: the frames, read ([`client`]) and written ([`server`]).
+
+mod client;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::*;
+pub use server::*;
+
+/// The subprotocol's name.
+pub const NAME: &str = "dormouse.v1";

@@ -1,0 +1,141 @@
+//! Frames read and written.
+
+use super::*;
+use crate::protocol::CloseReason;
+use crate::protocol::v1::{ClientFrame, Hello, Refusal, Since, decode, split_binary};
+const PROTOCOL_ERROR: Refusal = Refusal::Close(CloseReason::ProtocolError);
+
+fn read(text: &str) -> Result<ClientFrame, Refusal> {
+    decode(BodyKind::Json, text.as_bytes())
+}
+
+fn error_code(text: &str) -> Option<(Option<u64>, ErrorCode)> {
+    match read(text) {
+        Err(Refusal::Error { id, code, .. }) => Some((id, code)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_hello_is_read_with_all_it_may_carry() {
+    let hello = read(
+        r#"{"type":"hello","watch":true,"token":"t","name":"ada","session":"x",
+                "since":{"epoch":"k3f9-0","seq":1234},"history":7,"presence":"full",
+                "tags":["mod"],"attachment":{"color":"red"},"novel":[1,{"a":null}]}"#,
+    );
+    let epoch = "k3f9-0".parse().ok();
+    assert_eq!(
+        hello,
+        Ok(ClientFrame::Hello(Box::new(Hello {
+            name: Some("ada".into()),
+            session: Some("x".into()),
+            since: Some(Since { epoch, seq: 1234 }),
+            history: Some(7),
+            watch: true,
+            tags: Some(vec!["mod".into()]),
+            attachment: Some(r#"{"color":"red"}"#.into()),
+        })))
+    );
+    assert_eq!(read(r#"{"type":"hello"}"#), Ok(ClientFrame::Hello(Box::default())));
+}
+
+#[test]
+fn null_is_something_to_say() {
+    let Ok(ClientFrame::Publish(publish)) = read(r#"{"type":"publish","data":null}"#) else {
+        panic!("a good publish was refused")
+    };
+    assert_eq!(publish.payload, Payload::Json("null".into()));
+}
+
+#[test]
+fn a_payload_stays_as_it_was_written() {
+    let Ok(ClientFrame::Publish(publish)) =
+        read(r#"{"type":"publish","id":17,"key":"a8","data":{"n":1.50, "é":"\u00e9"}}"#)
+    else {
+        panic!("a good publish was refused")
+    };
+    assert_eq!(publish.payload, Payload::Json(r#"{"n":1.50, "é":"\u00e9"}"#.into()));
+    let from = From { sid: Sid(61), user: None, name: "a\"b".into() };
+    let (kind, body) = message_body(3, Timestamp(9), &from, &publish.payload);
+    assert_eq!(kind, BodyKind::Json);
+    assert_eq!(
+        std::str::from_utf8(&body).unwrap(),
+        r#"{"type":"message","seq":3,"time":9,"from":{"sid":"sz","user":null,"name":"a\"b"},"data":{"n":1.50, "é":"\u00e9"}}"#
+    );
+}
+
+#[test]
+fn a_binary_publish_becomes_a_binary_message() {
+    let header = br#"{"type":"publish","id":1}"#;
+    let mut frame = vec![header.len() as u8];
+    frame.extend_from_slice(header);
+    frame.extend_from_slice(b"\0\xff");
+    let Ok(ClientFrame::Publish(publish)) = decode(BodyKind::Binary, &frame) else {
+        panic!("a good publish was refused")
+    };
+    let from = From { sid: Sid(0), user: None, name: "ada".into() };
+    let (kind, body) = message_body(1, Timestamp(2), &from, &publish.payload);
+    assert_eq!(kind, BodyKind::Binary);
+    let (header, bytes) = split_binary(&body).unwrap();
+    assert_eq!(bytes, b"\0\xff");
+    assert!(header.ends_with(br#""name":"ada"}}"#));
+}
+
+#[test]
+fn wrong_fields_are_an_error_and_no_object_is_the_end() {
+    use ErrorCode::*;
+    assert_eq!(error_code(r#"{"type":"publish","id":5}"#), Some((Some(5), BadRequest)));
+    assert_eq!(error_code(r#"{"type":"publish","id":-1}"#), Some((None, BadRequest)));
+    assert_eq!(
+        error_code(r#"{"type":"publish","id":9007199254740992,"data":1}"#),
+        Some((None, BadRequest))
+    );
+    assert_eq!(error_code(r#"{"type":"hello","tags":[1]}"#), Some((None, BadRequest)));
+    assert_eq!(error_code(r#"{"type":7,"id":2}"#), Some((Some(2), BadRequest)));
+    assert_eq!(error_code(r#"{"id":2}"#), Some((Some(2), BadRequest)));
+    assert_eq!(error_code(r#"{"type":"ping","type":"ping"}"#), Some((None, BadRequest)));
+    assert_eq!(error_code(r#"{"type":"dance","id":3}"#), Some((Some(3), UnknownType)));
+    for bad in ["", "{", "[]", "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"] {
+        assert_eq!(read(bad), Err(PROTOCOL_ERROR), "{bad}");
+    }
+    let deep = format!(r#"{{"type":"publish","data":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
+    assert_eq!(read(&deep), Err(PROTOCOL_ERROR));
+    assert_eq!(
+        decode(BodyKind::Json, b"{\"type\":\"\xff\"}"),
+        Err(Refusal::Close(CloseReason::InvalidUtf8))
+    );
+    for bad in [&b""[..], b"\x40", b"\x05{}", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"] {
+        assert_eq!(decode(BodyKind::Binary, bad), Err(PROTOCOL_ERROR));
+    }
+}
+
+#[test]
+fn frames_are_written_as_the_protocol_says() {
+    let json = |frame: ServerFrame| frame.to_json();
+    assert_eq!(
+        json(ServerFrame::Ok { id: Some(17), seq: 1241, dup: false }),
+        r#"{"type":"ok","id":17,"seq":1241,"dup":false}"#
+    );
+    assert_eq!(
+        json(ServerFrame::Room { state: RoomState::Degraded { retry_after: 2000 } }),
+        r#"{"type":"room","state":"degraded","retry_after":2000}"#
+    );
+    assert_eq!(
+        json(ServerFrame::Error {
+            id: None,
+            code: ErrorCode::RoomUnavailable,
+            retry_after: Some(1200),
+            reason: "…".into()
+        }),
+        r#"{"type":"error","code":"room_unavailable","retry_after":1200,"reason":"…"}"#
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_bytes_make_the_reader_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        let _ = decode(BodyKind::Json, &body);
+        let _ = decode(BodyKind::Binary, &body);
+    }
+}
