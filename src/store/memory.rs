@@ -15,9 +15,7 @@ use bytes::Bytes;
 
 use super::row::{RoomRow, encode_entry, encode_seat};
 use super::standing::Standing;
-use super::{
-    Done, Engine, Error, Identity, KEYS_KEPT, Message, Opened, Record, SeatRow, Slice,
-};
+use super::{Done, Engine, Error, Identity, KEYS_KEPT, Message, Opened, Record, SeatRow, Slice};
 use crate::protocol::{Epoch, KeyHash, RoomName};
 
 /// A store in memory.
@@ -223,18 +221,23 @@ impl Engine for Memory {
     }
 
     fn open(&self, room: &RoomName) -> Result<Opened, Error> {
-        self.look("open a room", room, |inner| &mut inner.fail_open, |room| {
-            let Standing { newest, newest_time, seats } = room.now();
-            Opened {
-                epoch: self.epoch(),
-                newest,
-                newest_time,
-                oldest: room.trimmed + 1,
-                seats: seats.into_values().collect::<Vec<SeatRow>>(),
-                rules: room.rules.clone(),
-                bytes: room.messages().map(|message| message.body.len() as u64).sum(),
-            }
-        })
+        self.look(
+            "open a room",
+            room,
+            |inner| &mut inner.fail_open,
+            |room| {
+                let Standing { newest, newest_time, seats } = room.now();
+                Opened {
+                    epoch: self.epoch(),
+                    newest,
+                    newest_time,
+                    oldest: room.trimmed + 1,
+                    seats: seats.into_values().collect::<Vec<SeatRow>>(),
+                    rules: room.rules.clone(),
+                    bytes: room.messages().map(|message| message.body.len() as u64).sum(),
+                }
+            },
+        )
     }
 
     fn read(
@@ -244,21 +247,26 @@ impl Engine for Memory {
         messages: usize,
         bytes: usize,
     ) -> Result<Slice, Error> {
-        self.look("read a room's log", room, |inner| &mut inner.fail_read, |room| {
-            let mut read = 0;
-            let fits = |message: &&Message| {
-                let fits = read == 0 || read < bytes;
-                read += message.body.len().max(1);
-                fits
-            };
-            let from = room.messages().skip_while(|message| message.seq < from);
-            Slice {
-                messages: from.take(messages).take_while(fits).cloned().collect(),
-                oldest: room.trimmed + 1,
-                newest: room.now().newest,
-                epoch: self.epoch(),
-            }
-        })
+        self.look(
+            "read a room's log",
+            room,
+            |inner| &mut inner.fail_read,
+            |room| {
+                let mut read = 0;
+                let fits = |message: &&Message| {
+                    let fits = read == 0 || read < bytes;
+                    read += message.body.len().max(1);
+                    fits
+                };
+                let from = room.messages().skip_while(|message| message.seq < from);
+                Slice {
+                    messages: from.take(messages).take_while(fits).cloned().collect(),
+                    oldest: room.trimmed + 1,
+                    newest: room.now().newest,
+                    epoch: self.epoch(),
+                }
+            },
+        )
     }
 
     fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error> {

@@ -85,6 +85,18 @@ struct Journal {
     index: Index,
 }
 
+impl Journal {
+    /// The rooms to move now unasked: none while they could not be read.
+    fn due(&self) -> Vec<RoomName> {
+        if self.file.why().is_some() { Vec::new() } else { self.index.due(Instant::now()) }
+    }
+
+    /// When the next will be due by its age.
+    fn next_due(&self) -> Option<Instant> {
+        if self.file.why().is_some() { None } else { self.index.next_due() }
+    }
+}
+
 impl Redb {
     /// Opens the store in `dir`, making what is missing.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, Error> {
@@ -118,23 +130,22 @@ impl Redb {
             queue: Queue::default(),
             mover: Mover::default(),
         };
-        let (seated, drain_spread_ms) = guarded(|| shared.start())
-            .map_err(|trouble| trouble.into_error("read the store"))?;
+        let (seated, drain_spread_ms) =
+            guarded(|| shared.start()).map_err(|trouble| trouble.into_error("read the store"))?;
 
         let shared = Arc::new(shared);
-        let threads = Threads {
-            journal: Some(spawn("journal", &shared, journal::run)?),
-            mover: Some(spawn("mover", &shared, mover::run)?),
-        };
         // What an earlier run has moved but not trimmed can go now.
         shared.queue.trim();
         shared.mover.check();
-        Ok(Self {
-            shared,
+        let store = Self {
+            shared: shared.clone(),
             seated,
             drain_spread_ms: AtomicU64::new(drain_spread_ms),
-            threads: Mutex::new(threads),
-        })
+            threads: Mutex::default(),
+        };
+        lock(&store.threads).journal = Some(spawn("journal", &shared, journal::run)?);
+        lock(&store.threads).mover = Some(spawn("mover", &shared, mover::run)?);
+        Ok(store)
     }
 
     fn end(&self, drain_spread_ms: Option<u64>) -> Result<(), Error> {
@@ -171,17 +182,14 @@ impl Engine for Redb {
             let why = format!("a body is larger than {BODY_BYTES} bytes");
             return done(Err(Error::Unwell { doing: "append to the journal", why }));
         }
-        if let Err((done, error)) =
-            self.shared.queue.push(Append::new(room.clone(), records, done))
+        if let Err((done, error)) = self.shared.queue.push(Append::new(room.clone(), records, done))
         {
             done(Err(error));
         }
     }
 
     fn open(&self, room: &RoomName) -> Result<Opened, Error> {
-        self.shared.look("open a room", |shared| {
-            shared.view(room)?.open(shared.identity.store)
-        })
+        self.shared.look("open a room", |shared| shared.view(room)?.open(shared.identity.store))
     }
 
     fn read(
@@ -201,6 +209,12 @@ impl Engine for Redb {
     }
 
     fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+        let asleep = self
+            .shared
+            .look("open a room", |shared| Ok(shared.view(room)?.is_moved(rules.as_ref())))?;
+        if asleep {
+            return Ok(());
+        }
         let (done, moved) = mpsc::sync_channel(1);
         self.shared.mover.ask(Asked { room: room.clone(), rules, done })?;
         moved.recv().unwrap_or(Err(Error::Closed))
@@ -338,7 +352,11 @@ fn identify(rooms: &Database, journal: &Database) -> Result<Identity, Trouble> {
         }
     };
     let has_rooms = !txn.open_table(ROOMS)?.is_empty()?;
-    if is_new { txn.commit()? } else { txn.abort()? }
+    if is_new {
+        txn.commit()?
+    } else {
+        txn.abort()?
+    }
 
     let mut txn = journal.begin_write()?;
     txn.set_quick_repair(true);
