@@ -141,14 +141,13 @@ impl File {
         Ok(txn)
     }
 
-    /// Gives up the database after a failure, to be dropped when nothing is locked;
-    /// [`heal`](Self::heal) may put back another.
-    pub fn fail(&mut self, why: Error) -> Option<Database> {
+    /// Gives up the database after a failure; [`heal`](Self::heal) may put back another.
+    pub fn fail(&mut self, why: Error) -> Broken {
         tracing::error!(file = self.name.as_str(), error = %why, "the store is unwell");
         self.why = why;
         self.wait = FIRST_WAIT;
         self.retry = Instant::now() + self.wait;
-        self.db.take()
+        Broken(self.db.take())
     }
 
     /// Closes the file for good.
@@ -180,6 +179,18 @@ impl File {
         self.why = why;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         self.retry = Instant::now() + self.wait;
+    }
+}
+
+/// A database that has failed, to be let go of when nothing is locked: closing may take a while,
+/// and may panic once more.
+#[must_use]
+pub struct Broken(Option<Database>);
+
+impl Broken {
+    /// Closes the file as well as it still can be.
+    pub fn discard(self) {
+        _ = guarded(|| self.0.map_or(Ok(()), |db| Ok(db.close()?)));
     }
 }
 

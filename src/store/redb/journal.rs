@@ -61,7 +61,7 @@ fn take(shared: &Shared, batch: Vec<Append>) {
             let error = trouble.into_error("append to the journal");
             if suspect {
                 let broken = lock(&shared.journal).file.fail(error.clone());
-                drop(broken);
+                broken.discard();
             }
             for append in batch {
                 answer(append.done, Err(error.clone()));
@@ -129,12 +129,13 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
 fn committed(shared: &Shared, arrivals: &[(&RoomName, Arrival)], trimmed: Range<u64>) -> bool {
     let now = Instant::now();
     let mut journal = lock(&shared.journal);
+    let was_idle = journal.index.next_due().is_none();
     for (room, arrival) in arrivals {
         journal.index.add(room, *arrival, now);
     }
     journal.index.trimmed(trimmed.end);
-    if journal.index.over() {
-        shared.mover.check();
+    if journal.index.over() || (was_idle && !arrivals.is_empty()) {
+        shared.mover.check(); // it also learns from this when to look next
     }
     !journal.index.trimmable().0.is_empty()
 }
@@ -174,7 +175,8 @@ fn probe(shared: &Shared) {
         guarded(|| journal.file.write()?.open_table(JOURNAL).map(drop).map_err(Into::into));
     if let Err(trouble) = written {
         let broken = journal.file.fail(trouble.into_error("read the journal"));
-        drop((journal, broken));
+        drop(journal);
+        broken.discard();
     }
 }
 

@@ -144,7 +144,7 @@ fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
             let error = trouble.into_error("move rooms");
             if suspect {
                 let broken = lock(&shared.rooms).fail(error.clone());
-                drop(broken);
+                broken.discard();
                 shared.queue.suspect(); // the trouble may have been in reading the journal
             }
             moves.iter().map(|_| Err(error.clone())).collect()
@@ -228,7 +228,8 @@ fn probe(shared: &Shared) {
     let written = guarded(|| Tables::open(&rooms.write()?).map(drop));
     if let Err(trouble) = written {
         let broken = rooms.fail(trouble.into_error("read the rooms"));
-        drop((rooms, broken));
+        drop(rooms);
+        broken.discard();
     }
 }
 

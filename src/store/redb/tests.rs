@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redb::ReadableTable;
 
-use super::super::suite::{append, keyed, message, room, say, seat, seqs, settings};
+use super::super::suite::{append, keyed, message, noise, room, say, seat, seqs, settings};
 use super::super::{KEYS_KEPT, Message, Retention};
 use super::file::CHUNKS;
 use super::*;
@@ -92,9 +92,8 @@ fn files_of_different_stores_are_not_mixed() {
 /// A reader works all the time while messages are appended and moved under it.
 #[test]
 fn a_reader_sees_no_hole_while_records_move() {
-    let dir = dir();
     let settings = Settings { journal_bytes: 2000, ..settings() };
-    let store = Redb::open(dir.path(), settings).unwrap();
+    let store = Redb::open_on(Faulty::default(), settings).unwrap();
     let a = room("a");
     let acked = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -139,14 +138,13 @@ fn a_reader_sees_no_hole_while_records_move() {
 /// is bounded by its limit, and the rest has been moved.
 #[test]
 fn the_journal_stops_growing_under_steady_traffic() {
-    let dir = dir();
-    let limit = 20_000;
-    let settings = Settings { journal_bytes: 2000, journal_total_bytes: limit, ..settings() };
-    let store = Redb::open(dir.path(), settings).unwrap();
+    let limit = 10_000;
+    let settings = Settings { journal_bytes: 1000, journal_total_bytes: limit, ..settings() };
+    let store = Redb::open_on(Faulty::default(), settings).unwrap();
     let one = row::encode_entry(&room("room-10"), 0, &[Record::Message(message(1000))]).len();
-    let most = 2 * 2 * limit / (one as u64 - 8);
+    let most = 2 * limit / (one as u64 - 8) + 100;
     let mut refused = 0;
-    for seq in 1..=150 {
+    for seq in 1..=60 {
         for number in 10..30 {
             let room = room(&format!("room-{number}"));
             while append(&store, &room, vec![Record::Message(message(seq))]).is_err() {
@@ -155,10 +153,10 @@ fn the_journal_stops_growing_under_steady_traffic() {
         }
         assert!(store.entries() <= most, "{} entries, {refused} refused", store.entries());
     }
-    assert!(store.next_key() == 3001 && most < 1000);
+    assert!(most < store.next_key() / 2, "{most} entries allowed of {}", store.next_key());
     for number in 10..30 {
         let room = room(&format!("room-{number}"));
-        assert_eq!(seqs(&store, &room, 1), (1..=150).collect::<Vec<_>>());
+        assert_eq!(seqs(&store, &room, 1), (1..=60).collect::<Vec<_>>());
     }
 }
 
@@ -211,7 +209,7 @@ fn sleeping_again_writes_nothing() {
     let rules = Some(Bytes::from_static(b"state"));
     say(&store, &room("a"), 1, 10);
     store.hibernate(&room("a"), rules.clone()).unwrap();
-    until(|| store.entries() == 0);
+    say(&store, &room("b"), 1, 1); // trims
     let written = disk.operations();
     store.hibernate(&room("a"), rules.clone()).unwrap();
     store.hibernate(&room("a"), None).unwrap();
@@ -447,7 +445,7 @@ fn a_failed_read_does_not_end_writing_for_good() {
         let disk = Faulty::default();
         let store = Redb::open_on(disk.clone(), settings()).unwrap();
         let a = room("a");
-        let large = |seq| Message { body: vec![seq as u8; 100_000].into(), ..message(seq) };
+        let large = |seq| Message { body: noise(seq, 200_000), ..message(seq) };
         for seq in 1..=20 {
             append(&store, &a, vec![Record::Message(large(seq))]).unwrap();
         }
@@ -457,8 +455,10 @@ fn a_failed_read_does_not_end_writing_for_good() {
         drop(store);
         let store = Redb::open_on(disk.clone(), settings()).unwrap();
         disk.fail(name, Fault::Read, 0);
-        until(|| store.read(&a, 1, 100, usize::MAX).is_err() || !disk.is_armed());
-        assert_eq!(say_on(&store, &a), 21);
+        assert!(store.read(&a, 1, 100, usize::MAX).is_err());
+        until(|| store.read(&a, 1, 100, usize::MAX).is_ok());
+        until(|| append(&store, &a, vec![Record::Message(message(21))]).is_ok());
+        until(|| store.read(&a, 1, 1, 1).is_ok());
         assert_eq!(seqs(&store, &a, 1), (1..=21).collect::<Vec<_>>());
     }
 }

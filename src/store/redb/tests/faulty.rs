@@ -93,10 +93,6 @@ impl Faulty {
         lock(&self.0).armed = Some((file, fault, after));
     }
 
-    pub fn is_armed(&self) -> bool {
-        lock(&self.0).armed.is_some()
-    }
-
     /// Writes and syncs so far.
     pub fn operations(&self) -> u64 {
         lock(&self.0).operations
@@ -195,7 +191,7 @@ impl Disk for Faulty {
             inner.files[name as usize].opened
         };
         let handle = Handle { disk: self.clone(), name, opened };
-        Database::builder().set_cache_size(1 << 16).create_with_backend(handle)
+        Database::builder().set_cache_size(1 << 20).create_with_backend(handle)
     }
 
     fn place(&self) -> String {
@@ -217,6 +213,12 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    /// Lets the file be opened again, as the end of a lock does.
+    fn release(&self) {
+        let file = &mut lock(&self.disk.0).files[self.name as usize];
+        file.is_open &= file.opened != self.opened;
+    }
+
     fn io<T>(
         &self,
         what: impl FnOnce(&mut Inner, usize) -> std::io::Result<T>,
@@ -284,9 +286,13 @@ impl StorageBackend for Handle {
     }
 
     fn close(&self) -> std::io::Result<()> {
-        self.io(|inner, file| {
-            inner.files[file].is_open = false;
-            Ok(())
-        })
+        self.release();
+        Ok(())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.release();
     }
 }
