@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redb::ReadableTable;
+use redb::{Database, ReadableTable, ReadableTableMetadata};
 
+use super::super::row::{self, Marks};
 use super::super::suite::{append, keyed, message, noise, room, say, seat, seqs, settings};
 use super::super::{KEYS_KEPT, Message, Retention};
-use super::file::CHUNKS;
+use super::file::{CHUNKS, JOURNAL};
 use super::*;
 use crate::protocol::{Epoch, Timestamp};
 use faulty::{Fault, Faulty};
