@@ -16,8 +16,8 @@ pub enum Fault {
     Write,
     /// A sync fails though everything is on the disk.
     SyncKept,
-    /// A sync fails, and what was to be synced never gets to the disk, though it can be read
-    /// until the file is opened again.
+    /// A sync fails as it does on Linux: what was to be synced never gets to the platter, though
+    /// it can be read as long as there is power.
     SyncLost,
     /// The code between panics on a write.
     Panic,
@@ -182,13 +182,7 @@ impl Disk for Faulty {
             assert!(!file.is_open, "a file is opened before it was closed");
             file.is_open = true;
             file.opened += 1;
-            // What never reached the platter is forgotten when the file is closed.
-            if !inner.dead {
-                let file = &mut inner.files[name as usize];
-                file.pending.clear();
-                file.durable = file.live.clone();
-            }
-            inner.files[name as usize].opened
+            file.opened
         };
         let handle = Handle { disk: self.clone(), name, opened };
         Database::builder().set_cache_size(1 << 20).create_with_backend(handle)
@@ -273,7 +267,6 @@ impl StorageBackend for Handle {
             let file = &mut inner.files[file];
             let pending = std::mem::take(&mut file.pending);
             if fault == Some(Fault::SyncLost) {
-                file.live = file.durable.clone();
                 return Err(std::io::Error::other("a sync fails"));
             }
             pending.iter().for_each(|op| apply(op, &mut file.durable));
