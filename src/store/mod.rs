@@ -79,7 +79,7 @@ pub struct Retention {
 pub struct Settings {
     /// The most unmoved journal bytes of one room before the mover takes them.
     pub journal_bytes: u64,
-    /// The most unmoved journal bytes of all rooms.
+    /// The most bytes of the journal, from its oldest unmoved record on.
     pub journal_total_bytes: u64,
     /// The oldest an unmoved record may grow.
     pub journal_age: std::time::Duration,

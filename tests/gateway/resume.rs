@@ -146,7 +146,7 @@ both! {
             assert_eq!(seqs(&bob.hello(asked).await), (first..=120).collect::<Vec<_>>());
         }
         let mut none = house.connect(transport, "lobby").await;
-        assert_eq!(none.hello(json!({ "history": 0 })).await, [json!({}); 0]);
+        assert!(none.hello(json!({ "history": 0 })).await.is_empty());
         assert_eq!(none.position["seq"], 120, "live is a position too");
     }
 }

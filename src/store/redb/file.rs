@@ -68,7 +68,9 @@ impl Directory {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path).map_err(|error| Error::Unwell {
+        let make = || builder.create(path).and_then(|()| sync(path.parent()));
+        let made = if path.is_dir() { Ok(()) } else { make() };
+        made.map_err(|error| Error::Unwell {
             doing: "make the data directory",
             why: format!("{}: {error}", path.display()),
         })?;
@@ -82,11 +84,24 @@ impl Disk for Directory {
             Name::Journal => self.journal_cache,
             Name::Rooms => self.rooms_cache,
         };
-        Database::builder().set_cache_size(cache).create(self.path.join(file.as_str()))
+        let db = Database::builder().set_cache_size(cache).create(self.path.join(file.as_str()))?;
+        sync(Some(&self.path))?;
+        Ok(db)
     }
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// Makes the names in a directory durable: a new file's own fsync does not.
+fn sync(directory: Option<&Path>) -> std::io::Result<()> {
+    match directory {
+        Some(path) if cfg!(unix) => {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            std::fs::File::open(path)?.sync_all()
+        }
+        _ => Ok(()),
     }
 }
 
@@ -126,13 +141,13 @@ impl File {
         Ok(txn)
     }
 
-    /// Closes the file after a failure; [`heal`](Self::heal) may open it later.
-    pub fn fail(&mut self, why: Error) {
+    /// Gives up the database after a failure; [`heal`](Self::heal) may put back another.
+    pub fn fail(&mut self, why: Error) -> Broken {
         tracing::error!(file = self.name.as_str(), error = %why, "the store is unwell");
-        self.db = None;
         self.why = why;
         self.wait = FIRST_WAIT;
         self.retry = Instant::now() + self.wait;
+        Broken(self.db.take())
     }
 
     /// Closes the file for good.
@@ -146,9 +161,10 @@ impl File {
         self.db.is_none().then(|| self.why.clone())
     }
 
-    /// When to try to open the file again; `None` while it is open.
+    /// When to try to open the file again; `None` while it is open, and once it is closed.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.db.is_none().then_some(self.retry)
+        let failed = self.db.is_none() && !matches!(self.why, Error::Closed);
+        failed.then_some(self.retry)
     }
 
     /// Puts back a file that was opened again.
@@ -163,6 +179,18 @@ impl File {
         self.why = why;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         self.retry = Instant::now() + self.wait;
+    }
+}
+
+/// A database that has failed, to be let go of when nothing is locked: closing may take a while,
+/// and may panic once more.
+#[must_use]
+pub struct Broken(Option<Database>);
+
+impl Broken {
+    /// Closes the file as well as it still can be.
+    pub fn discard(self) {
+        _ = guarded(|| self.0.map_or(Ok(()), |db| Ok(db.close()?)));
     }
 }
 

@@ -145,6 +145,7 @@ impl Index {
         if let Some(first) = unmoved.entries.front() {
             self.oldest.remove(&first.key);
         }
+        // What trimming has passed over stays in the file until the next start, and harms nobody.
         if std::mem::take(&mut unmoved.aside) {
             unmoved.entries.iter().for_each(|entry| _ = self.held.remove(&entry.key));
         }

@@ -60,7 +60,8 @@ fn take(shared: &Shared, batch: Vec<Append>) {
             let suspect = matches!(trouble, Trouble::Redb(_));
             let error = trouble.into_error("append to the journal");
             if suspect {
-                lock(&shared.journal).file.fail(error.clone());
+                let broken = lock(&shared.journal).file.fail(error.clone());
+                broken.discard();
             }
             for append in batch {
                 answer(append.done, Err(error.clone()));
@@ -75,24 +76,21 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
     {
         let journal = lock(&shared.journal);
         (trim, held) = journal.index.trimmable();
-        if batch.is_empty() && trim.is_empty() {
-            return Ok(Vec::new());
+        let overfull = journal.index.overfull();
+        let deletion_of = |append: &Append| {
+            let full = || Error::Unwell {
+                doing: "append to the journal",
+                why: "it is full, its records cannot be moved fast enough".into(),
+            };
+            if overfull { Err(full()) } else { Ok(journal.index.deletion_of(&append.room)) }
+        };
+        deletions = batch.iter().map(deletion_of).collect::<Vec<_>>();
+        if trim.is_empty() && (batch.is_empty() || overfull) {
+            return Ok(deletions.into_iter().map(|full| full.map(|_| 0)).collect());
         }
         txn = journal.file.write()?;
         next = journal.index.next;
-        let overfull = journal.index.overfull();
-        let deletion_of = |append: &Append| {
-            if overfull {
-                return Err(Error::Unwell {
-                    doing: "append to the journal",
-                    why: "its records cannot be moved fast enough".into(),
-                });
-            }
-            Ok(journal.index.deletion_of(&append.room))
-        };
-        deletions = batch.iter().map(deletion_of).collect::<Vec<_>>();
     }
-    let first = next;
     let mut arrivals = Vec::with_capacity(batch.len());
     {
         let mut table = txn.open_table(JOURNAL)?;
@@ -101,12 +99,10 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
         }
         let mut tail = table.upper_bound_mut(Bound::<u64>::Unbounded)?;
         for (append, known) in batch.iter().zip(&mut deletions) {
-            let Ok(known) = known else { continue };
-            let deletion = match *known {
-                Some(deletion) => deletion,
-                None => stored_deletion(shared, &append.room)?,
-            };
-            *known = Some(deletion);
+            if let Ok(None) = known {
+                *known = stored_deletion(shared, &append.room).map(Some);
+            }
+            let Ok(Some(deletion)) = *known else { continue };
             let entry = encode_entry(&append.room, deletion, &append.records);
             tail.insert_before(next, entry.as_slice())?;
             let arrival = Arrival::new(next, deletion, entry.len(), &append.records);
@@ -122,7 +118,6 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
     txn.commit()?;
 
     let more = committed(shared, &arrivals, trim);
-    debug_assert_eq!(next - first, arrivals.len() as u64);
     if more {
         shared.queue.trim();
     }
@@ -134,23 +129,32 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
 fn committed(shared: &Shared, arrivals: &[(&RoomName, Arrival)], trimmed: Range<u64>) -> bool {
     let now = Instant::now();
     let mut journal = lock(&shared.journal);
+    let was_idle = journal.index.next_due().is_none();
     for (room, arrival) in arrivals {
         journal.index.add(room, *arrival, now);
     }
     journal.index.trimmed(trimmed.end);
-    if journal.index.over() {
-        shared.mover.check();
+    if journal.index.over() || (was_idle && !arrivals.is_empty()) {
+        shared.mover.check(); // it also learns from this when to look next
     }
     !journal.index.trimmable().0.is_empty()
 }
 
 /// The epoch of a room that has nothing unmoved, at a time when not all rooms have the same.
-fn stored_deletion(shared: &Shared, room: &RoomName) -> Result<u64, Trouble> {
-    let rooms = lock(&shared.rooms).read()?.open_table(ROOMS)?;
-    match ReadableTable::get(&rooms, room.as_str())? {
-        Some(row) => Ok(decode_row(room, row.value())?.deletion),
-        None => Ok(lock(&shared.journal).index.deletion),
-    }
+fn stored_deletion(shared: &Shared, room: &RoomName) -> Result<u64, Error> {
+    let read = || {
+        let rooms = lock(&shared.rooms).read()?.open_table(ROOMS)?;
+        match ReadableTable::get(&rooms, room.as_str())? {
+            Some(row) => Ok(decode_row(room, row.value())?.deletion),
+            None => Ok(lock(&shared.journal).index.deletion),
+        }
+    };
+    guarded(read).map_err(|trouble| {
+        if let Trouble::Redb(_) = trouble {
+            shared.mover.suspect();
+        }
+        trouble.into_error("read a room's epoch")
+    })
 }
 
 /// Answers, whatever the one who asked makes of it.
@@ -170,7 +174,9 @@ fn probe(shared: &Shared) {
     let written =
         guarded(|| journal.file.write()?.open_table(JOURNAL).map(drop).map_err(Into::into));
     if let Err(trouble) = written {
-        journal.file.fail(trouble.into_error("read the journal"));
+        let broken = journal.file.fail(trouble.into_error("read the journal"));
+        drop(journal);
+        broken.discard();
     }
 }
 

@@ -23,10 +23,11 @@ mod mover;
 mod moving;
 mod queue;
 mod reader;
+mod start;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,24 +36,17 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableTable, ReadableTableMetadata};
-use ring::rand::{SecureRandom, SystemRandom};
+use redb::{DatabaseError, ReadableTable};
 
-use super::row::{self, BODY_BYTES, IdentityRow, Marks};
+use super::row::BODY_BYTES;
 use super::{Done, Engine, Error, Identity, Opened, Record, Settings, Slice};
-use crate::protocol::{KeyHash, RoomName, Sid};
+use crate::protocol::{KeyHash, RoomName};
 
-use file::{Directory, Disk, File, JOURNAL, META, Name, ROOMS, SEATS, Trouble, damaged, guarded};
+use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded};
 use index::Index;
 use mover::{Asked, Mover};
-use moving::Tables;
 use queue::{Append, Queue};
 use reader::View;
-
-/// The row of [`IdentityRow`] in the rooms' `meta`.
-const IDENTITY: &str = "identity";
-/// The row in the journal's `meta` with what the last orderly shutdown announced.
-const DRAIN: &str = "drain";
 
 /// A store in a directory.
 pub struct Redb {
@@ -85,6 +79,18 @@ struct Journal {
     index: Index,
 }
 
+impl Journal {
+    /// The rooms to move now unasked: none while they could not be read.
+    fn due(&self) -> Vec<RoomName> {
+        if self.file.why().is_some() { Vec::new() } else { self.index.due(Instant::now()) }
+    }
+
+    /// When the next will be due by its age.
+    fn next_due(&self) -> Option<Instant> {
+        if self.file.why().is_some() { None } else { self.index.next_due() }
+    }
+}
+
 impl Redb {
     /// Opens the store in `dir`, making what is missing.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, Error> {
@@ -103,7 +109,7 @@ impl Redb {
         let (rooms, journal, identity) = guarded(|| {
             let rooms = open(Name::Rooms)?;
             let journal = open(Name::Journal)?;
-            let identity = identify(&rooms, &journal)?;
+            let identity = start::identify(&rooms, &journal)?;
             Ok((rooms, journal, identity))
         })
         .map_err(|trouble| trouble.into_error("open the store"))?;
@@ -122,19 +128,18 @@ impl Redb {
             guarded(|| shared.start()).map_err(|trouble| trouble.into_error("read the store"))?;
 
         let shared = Arc::new(shared);
-        let threads = Threads {
-            journal: Some(spawn("journal", &shared, journal::run)?),
-            mover: Some(spawn("mover", &shared, mover::run)?),
-        };
         // What an earlier run has moved but not trimmed can go now.
         shared.queue.trim();
         shared.mover.check();
-        Ok(Self {
-            shared,
+        let store = Self {
+            shared: shared.clone(),
             seated,
             drain_spread_ms: AtomicU64::new(drain_spread_ms),
-            threads: Mutex::new(threads),
-        })
+            threads: Mutex::default(),
+        };
+        lock(&store.threads).journal = Some(spawn("journal", &shared, journal::run)?);
+        lock(&store.threads).mover = Some(spawn("mover", &shared, mover::run)?);
+        Ok(store)
     }
 
     fn end(&self, drain_spread_ms: Option<u64>) -> Result<(), Error> {
@@ -198,6 +203,12 @@ impl Engine for Redb {
     }
 
     fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+        let asleep = self
+            .shared
+            .look("open a room", |shared| Ok(shared.view(room)?.is_moved(rules.as_ref())))?;
+        if asleep {
+            return Ok(());
+        }
         let (done, moved) = mpsc::sync_channel(1);
         self.shared.mover.ask(Asked { room: room.clone(), rules, done })?;
         moved.recv().unwrap_or(Err(Error::Closed))
@@ -229,32 +240,6 @@ impl Drop for Redb {
 }
 
 impl Shared {
-    /// Builds the index, and finds the rooms with seats and what the last shutdown announced.
-    fn start(&self) -> Result<(Vec<RoomName>, u64), Trouble> {
-        let mut seats = BTreeMap::<RoomName, BTreeSet<Sid>>::new();
-        let stored = lock(&self.rooms).read()?.open_table(SEATS)?;
-        for seat in ReadableTable::iter(&stored)? {
-            let (key, _) = seat?;
-            let (room, sid) = key.value();
-            let what = || Trouble::corrupt(format!("the key of a seat of room {room:?}"));
-            seats.entry(room.parse().map_err(|_| what())?).or_default().insert(Sid(sid));
-        }
-        let mut journal = lock(&self.journal);
-        journal.index = journal::load(self, journal.file.db()?, |entry| {
-            for record in &entry.records {
-                let seats = seats.entry(entry.room.clone()).or_default();
-                match record {
-                    Record::Seat(seat) => _ = seats.insert(seat.sid),
-                    Record::SeatEnded(sid) => _ = seats.remove(sid),
-                    Record::Message(_) | Record::SeatLeft(_) => {}
-                }
-            }
-        })?;
-        let drain_spread_ms = take_drain(&journal.file)?;
-        seats.retain(|_, seats| !seats.is_empty());
-        Ok((seats.into_keys().collect(), drain_spread_ms))
-    }
-
     /// A room at this moment: see [`reader`] for why its parts are taken under the lock.
     fn view<'a>(&self, room: &'a RoomName) -> Result<View<'a>, Trouble> {
         let held = lock(&self.journal);
@@ -294,79 +279,6 @@ impl Shared {
         }
         Ok(names.into_iter().take(limit).collect())
     }
-
-    /// Leaves word for the next start.
-    fn announce(&self, drain_spread_ms: u64) -> Result<(), Trouble> {
-        let txn = lock(&self.journal).file.write()?;
-        txn.open_table(META)?.insert(DRAIN, row::encode_drain(drain_spread_ms).as_slice())?;
-        Ok(txn.commit()?)
-    }
-}
-
-/// Reads what the last shutdown left word of, and takes it away.
-fn take_drain(file: &File) -> Result<u64, Trouble> {
-    let txn = file.write()?;
-    let told = txn.open_table(META)?.remove(DRAIN)?.map(|row| row::decode_drain(row.value()));
-    match told {
-        Some(told) => {
-            txn.commit()?;
-            told.map_err(damaged(|| "journal.redb: drain".into()))
-        }
-        None => Ok(txn.abort().map(|()| 0)?),
-    }
-}
-
-/// Who the store is; when both files are new, somebody new. Files that do not belong together
-/// are refused: rows say which entries they include by their keys.
-fn identify(rooms: &Database, journal: &Database) -> Result<Identity, Trouble> {
-    let mut txn = rooms.begin_write()?;
-    txn.set_quick_repair(true);
-    Tables::open(&txn)?;
-    let (identity, is_new) = {
-        let mut meta = txn.open_table(META)?;
-        let stored = meta.get(IDENTITY)?.map(|row| IdentityRow::decode(row.value()));
-        match stored {
-            Some(stored) => (stored.map_err(damaged(|| "rooms.redb: identity".into()))?, false),
-            None => {
-                let identity = new_identity()?;
-                meta.insert(IDENTITY, IdentityRow::encode(&identity).as_slice())?;
-                (identity, true)
-            }
-        }
-    };
-    let has_rooms = !txn.open_table(ROOMS)?.is_empty()?;
-    if is_new {
-        txn.commit()?
-    } else {
-        txn.abort()?
-    }
-
-    let mut txn = journal.begin_write()?;
-    txn.set_quick_repair(true);
-    txn.open_table(JOURNAL)?;
-    let has_marks = txn.open_table(META)?.get(journal::MARKS)?.is_some();
-    match (has_marks, is_new || !has_rooms) {
-        (true, _) => txn.abort()?, // whose they are is seen when the journal is read
-        (false, true) => {
-            let marks = Marks { store: identity.store, next: 1, deletion: 0 };
-            journal::remember(&txn, marks)?;
-            txn.commit()?;
-        }
-        (false, false) => return Err(Trouble::corrupt("journal.redb (it is empty)".into())),
-    }
-    Ok(identity)
-}
-
-fn new_identity() -> Result<Identity, Trouble> {
-    let (mut store, mut secret) = ([0; 8], [0; 32]);
-    let random = SystemRandom::new();
-    let filled = random.fill(&mut store).and_then(|()| random.fill(&mut secret));
-    let dry = |_| {
-        let why = "the system gives no random numbers".into();
-        Trouble::Ours(Error::Unwell { doing: "make the store", why })
-    };
-    filled.map_err(dry)?;
-    Ok(Identity { store: u64::from_le_bytes(store), secret })
 }
 
 fn spawn(

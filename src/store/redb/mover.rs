@@ -109,7 +109,7 @@ impl Mover {
 pub fn run(shared: &Shared) {
     loop {
         let retry_at = lock(&shared.rooms).retry_at();
-        let work = shared.mover.next(retry_at.or_else(|| lock(&shared.journal).index.next_due()));
+        let work = shared.mover.next(retry_at.or_else(|| lock(&shared.journal).next_due()));
         if work.suspect {
             probe(shared);
         }
@@ -132,7 +132,7 @@ fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
     asked.sort_by(|a, b| a.room.cmp(&b.room)); // ascending keys are written far faster
     let mut moves =
         asked.iter().map(|asked| (&asked.room, asked.rules.clone())).collect::<Vec<_>>();
-    let due = if ending { Vec::new() } else { lock(&shared.journal).index.due(Instant::now()) };
+    let due = if ending { Vec::new() } else { lock(&shared.journal).due() };
     moves.extend(due.iter().map(|room| (room, None)));
     if moves.is_empty() {
         return;
@@ -143,8 +143,9 @@ fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
             let suspect = matches!(trouble, Trouble::Redb(_));
             let error = trouble.into_error("move rooms");
             if suspect {
-                lock(&shared.rooms).fail(error.clone());
-                shared.queue.suspect();
+                let broken = lock(&shared.rooms).fail(error.clone());
+                broken.discard();
+                shared.queue.suspect(); // the trouble may have been in reading the journal
             }
             moves.iter().map(|_| Err(error.clone())).collect()
         }
@@ -204,8 +205,12 @@ fn move_all(
     for (room, newest) in moved {
         journal.index.moved(room, newest, Instant::now());
     }
+    let over = journal.index.over();
     drop(journal);
     shared.queue.trim();
+    if over {
+        shared.mover.check();
+    }
     Ok(results)
 }
 
@@ -222,18 +227,21 @@ fn probe(shared: &Shared) {
     }
     let written = guarded(|| Tables::open(&rooms.write()?).map(drop));
     if let Err(trouble) = written {
-        rooms.fail(trouble.into_error("read the rooms"));
+        let broken = rooms.fail(trouble.into_error("read the rooms"));
+        drop(rooms);
+        broken.discard();
     }
 }
 
 /// Opens the rooms again if they are closed and the time has come. Says what is still wrong.
 fn heal(shared: &Shared) -> Option<Error> {
-    let mut rooms = lock(&shared.rooms);
-    let retry_at = rooms.retry_at()?;
+    let retry_at = lock(&shared.rooms).retry_at()?;
     if Instant::now() < retry_at {
-        return rooms.why();
+        return lock(&shared.rooms).why();
     }
-    match guarded(|| Ok(shared.disk.open(Name::Rooms)?)) {
+    let opened = guarded(|| Ok(shared.disk.open(Name::Rooms)?));
+    let mut rooms = lock(&shared.rooms);
+    match opened {
         Ok(db) => {
             rooms.heal(db);
             None

@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
 
 use super::super::row::{self, Chunk, Entry, Keys, RoomRow};
@@ -59,6 +60,12 @@ impl<'a> View<'a> {
         };
         unmoved.retain(|entry| entry.key > row.moved);
         Ok(Self { room, row, row_bytes, unmoved_newest, unmoved_bytes, unmoved, journal, rooms })
+    }
+
+    /// Whether moving the room would change nothing.
+    pub fn is_moved(&self, rules: Option<&Bytes>) -> bool {
+        let same = rules.is_none_or(|rules| *rules == self.row.rules);
+        self.unmoved.is_empty() && (same || self.row_bytes == 0)
     }
 
     /// The room as a keeper opens it.
