@@ -273,6 +273,7 @@ mod tests {
             since: None,
             history: 0,
             watch: false,
+            presence: Default::default(),
             accepted: None,
             oldest: None,
             fresh_sid: Sid(1),

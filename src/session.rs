@@ -56,6 +56,10 @@ pub struct Settings {
     pub close_linger: Duration,
     /// How long the author in a session token is good.
     pub author_window: Duration,
+    /// How often a client may show something that may be dropped.
+    pub ephemeral_rate: room::Rate,
+    /// And under how many keys.
+    pub ephemeral_keys: usize,
     /// What a room and its seats must stay within.
     pub limits: room::Limits,
 }

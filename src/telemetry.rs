@@ -139,6 +139,8 @@ pub struct Metrics {
     pub frames_received: Family<Counter>,
     /// Frames that said nothing we know and that the profile lets pass.
     pub frames_ignored: Counter,
+    /// Ephemerals of clients that were not passed on: too many, or too busy a room.
+    pub ephemerals_dropped: Counter,
     /// Refusals before the upgrade, by HTTP status.
     pub refusals: Family<Counter>,
     /// Commits that the store did not confirm.
@@ -160,6 +162,7 @@ impl Default for Metrics {
             frames_sent: Family::new("transport", TRANSPORTS),
             frames_received: Family::new("transport", TRANSPORTS),
             frames_ignored: Counter::default(),
+            ephemerals_dropped: Counter::default(),
             refusals: Family::new("status", &[]),
             commits_failed: Counter::default(),
             store_unwell: Gauge::default(),
@@ -189,6 +192,11 @@ impl Metrics {
             &self.frames_received,
         );
         page.single("dormouse_frames_ignored_total", "Frames let pass.", &self.frames_ignored);
+        page.single(
+            "dormouse_ephemerals_dropped_total",
+            "Ephemerals not passed on.",
+            &self.ephemerals_dropped,
+        );
         page.family("dormouse_refusals_total", "Refusals before the upgrade.", &self.refusals);
         page.single(
             "dormouse_commits_failed_total",

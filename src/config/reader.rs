@@ -52,12 +52,15 @@ impl<'a> Reader<'a> {
             resume_window: self.duration("session.resume_window")?,
             heartbeat: self.duration("session.heartbeat")?,
             message_bytes: self.size("session.message_bytes")?,
+            presence_every: self.duration("room.presence_every")?,
             limits: self.limits()?,
+            rates: self.rates()?,
             outbox: outbox::Policy {
                 ring_bytes: self.size("room.ring_bytes")?,
                 ring_age: self.duration("room.ring_age")?,
                 outbox_bytes: self.size("session.outbox_bytes")?,
                 page_bytes: self.size("room.page_bytes")?,
+                presence_bytes: self.size("room.presence_bytes")?,
             },
         })
     }
@@ -73,7 +76,28 @@ impl<'a> Reader<'a> {
             pong_timeout: self.duration("session.pong_timeout")?,
             close_linger: self.duration("session.close_linger")?,
             author_window: self.duration("session.author_window")?,
+            ephemeral_rate: self.rate("session.ephemeral_rate", |per_second| per_second)?,
+            ephemeral_keys: self.count("session.ephemeral_keys")?,
             limits: self.limits()?,
+        })
+    }
+
+    fn rates(&self) -> Result<keeper::Rates, Error> {
+        let burst = self.count("session.publish_burst")? as u32;
+        Ok(keeper::Rates {
+            publishes: self.rate("session.publish_rate", |_| burst)?,
+            requests: self.rate("session.requests_rate", |per_second| per_second * 2)?,
+            room: self.rate("room.publish_rate", |per_second| per_second)?,
+        })
+    }
+
+    fn rate(&self, key: &str, burst: impl Fn(u32) -> u32) -> Result<room::Rate, Error> {
+        Ok(match self.amount(key, units::rate)? {
+            None => room::Rate::OFF,
+            Some(rate) => {
+                let per_second = rate as u32; // the table's bounds are far below its limit
+                room::Rate { per_second, burst: burst(per_second) }
+            }
         })
     }
 

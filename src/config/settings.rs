@@ -29,6 +29,8 @@ pub enum Kind {
     Size,
     /// `100`
     Count,
+    /// `20/s`
+    Rate,
     /// `true` or `false`
     Flag,
     /// A file or a folder.
@@ -47,6 +49,7 @@ impl Kind {
         match self {
             Self::Duration => "a duration like \"30s\"",
             Self::Size => "a size like \"64KiB\"",
+            Self::Rate => "a rate like \"20/s\"",
             Self::Count => "a whole number like \"100\"",
             Self::Flag => "\"true\" or \"false\"",
             Self::Path => "a path like \"./dormouse-data\"",
@@ -112,7 +115,10 @@ const WAIT: (&str, &str) = ("10ms", "1d");
 /// What one process may be asked to keep in memory or in flight.
 const MEMORY: (&str, &str) = ("1KiB", "16GiB");
 
-use Kind::{Address, Addresses, Count, Duration, Flag, Origins, Path, Size};
+use Kind::{Address, Addresses, Count, Duration, Flag, Origins, Path, Rate, Size};
+
+/// How often a client may do something: at least now and then.
+const RATE: (&str, &str) = ("1/s", "1000000/s");
 
 /// Every setting, in the order of the example file.
 #[rustfmt::skip] // one setting, two lines: a table is read down its columns
@@ -152,6 +158,12 @@ pub const SETTINGS: &[Setting] = &[
         "Broadcast bytes kept in memory per room. A reader further behind is served from disk. At least 4 messages."),
     setting("room.ring_age", Duration, "1s", ("10ms", "1m"),
         "The age beyond which broadcast bytes are let go: a second covers a hiccup."),
+    setting("room.publish_rate", Rate, "500/s", RATE,
+        "Publishes in one room, with a second's worth at once: more than people read, less than a loop sends.").or_off(),
+    setting("room.presence_every", Duration, "100ms", ("0ms", "1m"),
+        "How long changes of who is here are gathered: shorter than anybody notices, long enough for a reload."),
+    setting("room.presence_bytes", Size, "64KiB", MEMORY,
+        "The most bytes of members told at once, and of changes kept for who is slow. Beyond it a room counts as large."),
     setting("room.page_bytes", Size, "256KiB", MEMORY,
         "The most bytes of one page of history, and of one slice read from disk."),
 
@@ -165,6 +177,16 @@ pub const SETTINGS: &[Setting] = &[
         "Characters of a name. Longer ones are refused."),
     setting("session.key_bytes", Count, "64", ("1", "1024"),
         "Bytes of an idempotency key: a UUID and a counter fit."),
+    setting("session.publish_rate", Rate, "20/s", RATE,
+        "Publishes of one session after its burst: faster than anybody types.").or_off(),
+    setting("session.publish_burst", Count, "40", ("1", "65536"),
+        "Publishes of one session at once: a paste, or what was written while offline."),
+    setting("session.ephemeral_rate", Rate, "60/s", RATE,
+        "Ephemerals of one session: a cursor on every frame of a screen. More are dropped.").or_off(),
+    setting("session.ephemeral_keys", Count, "8", ("1", "256"),
+        "Different ephemeral keys of one session: each is a slot that all members share."),
+    setting("session.requests_rate", Rate, "20/s", RATE,
+        "set, history and members of one session, with twice as many at once.").or_off(),
     setting("session.publishes_in_flight", Count, "64", ("1", "65536"),
         "Publishes of one session that wait for the disk. Then its socket is not read until some are answered."),
     setting("session.outbox_bytes", Size, "256KiB", MEMORY,

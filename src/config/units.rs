@@ -29,6 +29,11 @@ pub fn count(text: &str) -> Option<u64> {
     amount(text, &[("", 1)])
 }
 
+/// Reads `20/s`.
+pub fn rate(text: &str) -> Option<u64> {
+    amount(text, &[("/s", 1)])
+}
+
 fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -52,6 +57,14 @@ mod tests {
         assert_eq!(duration("7d"), Some(Duration::from_secs(604_800)));
         for bad in ["", "10", "5x", "s", "1.5s", "-1s", "1m30s", "_1s", "999999999999999999d"] {
             assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        assert_eq!(rate("20/s"), Some(20));
+        for bad in ["20", "20/m", "/s", "0.5/s", "20/sec"] {
+            assert_eq!(rate(bad), None, "{bad}");
         }
     }
 

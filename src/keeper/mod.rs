@@ -20,6 +20,7 @@
 //! - Joining, leaving and expiry touch seats only: they neither wake a room nor keep it awake.
 
 mod mailbox;
+mod page;
 pub mod state;
 mod task;
 

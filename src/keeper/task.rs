@@ -4,17 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::mailbox::Taken;
+use super::page;
 use super::state::{Found, Input, Inspection, Mail, Now, Output, State, Ticket, Told, Unavailable};
 use super::{Letter, Mailbox, Settings};
-use crate::outbox::{Outbox, Ring, Seated};
-use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::ServerFrame;
-use crate::protocol::{CloseReason, RoomName, Timestamp};
+use crate::outbox::{Change, Outbox, Ring, Seated};
+use crate::protocol::framing::{wrap, wrap_json};
+use crate::protocol::v1::{ErrorCode, ServerFrame};
+use crate::protocol::{BodyKind, CloseReason, Profile, RoomName, Timestamp, seed};
 use crate::room::Connection;
 use crate::store::{Engine, Error, Store};
 use crate::telemetry::{Held, Metrics};
@@ -222,16 +224,56 @@ impl Task {
                 }
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
-                Output::Seated { connection, epoch, start, may_skip } => {
+                Output::Seated {
+                    connection,
+                    epoch,
+                    start,
+                    may_skip,
+                    sid,
+                    presence,
+                    presence_version,
+                } => {
                     if let Some(outbox) = self.outboxes.get(&connection) {
-                        outbox.seat(Seated { ring: self.ring.clone(), epoch, start, may_skip });
+                        let ring = self.ring.clone();
+                        outbox.seat(Seated {
+                            ring,
+                            epoch,
+                            start,
+                            may_skip,
+                            sid,
+                            presence,
+                            presence_version,
+                        });
                     }
                 }
                 Output::Send(connection, frame) => {
                     if let Some(outbox) = self.outboxes.get(&connection) {
-                        let answers =
-                            matches!(frame, ServerFrame::Ok { .. } | ServerFrame::Error { .. });
+                        let answers = frame.answers();
                         outbox.send(wrap_json(outbox.framing(), &frame.to_json()), answers);
+                    }
+                }
+                Output::SendAside(connection, side, frame) => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        outbox.send_aside(side, wrap_json(outbox.framing(), &frame.to_json()));
+                    }
+                }
+                Output::Page { connection, side, id, from, limit, newest } => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        let page = page::Page { side, id, from, limit, newest };
+                        self.read_page(page, outbox.clone());
+                    }
+                }
+                Output::Direct { to, after, kind, body, answer } => {
+                    self.direct(&to, after, kind, &body, answer);
+                }
+                Output::Ephemeral(ephemeral) => self.ring.show(ephemeral),
+                Output::Presence { version, full, count, auto } => {
+                    self.ring.change(Change { version, full, count, auto });
+                }
+                Output::Members { connection, version, frame } => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        let frame = wrap_json(outbox.framing(), &frame.to_json());
+                        outbox.send_members(version, frame);
                     }
                 }
                 Output::SendAfter(connection, after, frame) => {
@@ -281,6 +323,60 @@ impl Task {
             let took_us = started.elapsed().as_micros() as u64;
             mailbox.answer(Input::Told { asked, told, took_us });
         });
+    }
+
+    fn read_page(&self, page: page::Page, outbox: Arc<Outbox>) {
+        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
+        let bytes = self.keeper.settings.outbox.page_bytes;
+        tokio::spawn(async move {
+            let (side, id) = (page.side, page.id);
+            let read = store.run(move |engine| page.read(engine, &room, bytes)).await;
+            let json = read.unwrap_or_else(|_| page::unavailable(id));
+            let frame = wrap_json(outbox.framing(), &json);
+            match side {
+                Some(side) => outbox.send_aside(side, frame),
+                None => outbox.send(frame, true),
+            }
+        });
+    }
+
+    /// Hands a direct message to those who can take it, and tells its publisher how many they
+    /// were.
+    fn direct(
+        &self,
+        to: &[Connection],
+        after: u64,
+        kind: BodyKind,
+        body: &Bytes,
+        answer: Option<(Connection, Option<u64>)>,
+    ) {
+        let mut reached = 0;
+        for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
+            let framing = outbox.framing();
+            let mut frame = BytesMut::new();
+            match framing.profile() {
+                Profile::V1 => wrap(framing, kind, body, &mut frame),
+                // What is no chat is nothing to a seed client.
+                Profile::Seed => match seed::chat_json(kind, body) {
+                    Some(chat) => wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame),
+                    None => continue,
+                },
+            }
+            reached += usize::from(outbox.offer_after(after, frame.freeze()));
+        }
+        let Some((connection, id)) = answer else { return };
+        let Some(outbox) = self.outboxes.get(&connection) else { return };
+        let answer = if reached == 0 && !to.is_empty() {
+            ServerFrame::Error {
+                id,
+                code: ErrorCode::RecipientBusy,
+                retry_after: Some(RETURN_MS),
+                reason: "who it is for does not keep up".into(),
+            }
+        } else {
+            ServerFrame::Reached { id, reached }
+        };
+        outbox.send(wrap_json(outbox.framing(), &answer.to_json()), true);
     }
 
     fn hibernate(&self, rules: bytes::Bytes) {

@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use super::Context;
+use crate::outbox::Side;
 use crate::protocol::framing::{websocket_close, websocket_ping};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
 use crate::session::{self, End, Entered, Farewell, Link, Received};
@@ -182,6 +183,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         let control = &mut self.socket.get_mut().control;
         (!control.is_empty()).then(|| control.split().freeze())
     }
+
+    fn send_datagram(&mut self, _body: Bytes) -> bool {
+        false
+    }
+
+    fn reply(&mut self, _side: Side, _frame: Bytes) {}
 
     fn ping() -> Option<Bytes> {
         Some(websocket_ping())

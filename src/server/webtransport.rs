@@ -5,6 +5,8 @@
 //! waits until the client has had it: the stream is finished, then the client is given time to
 //! leave, and only then is the connection closed.
 
+mod beside;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -20,11 +22,13 @@ use wtransport::endpoint::{IncomingSession, SessionRequest};
 use wtransport::error::ConnectionError;
 use wtransport::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 
+use self::beside::{Beside, What};
 use super::door::{self, Caller, Door, Refusal};
 use super::websocket::{HANDSHAKE, advance};
 use super::{Context, QuicSettings};
+use crate::outbox::Side;
 use crate::protocol::framing::{kind_of, varint};
-use crate::protocol::{CloseReason, Framing, Profile, v1};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
 use crate::session::{self, End, Farewell, Link, Received};
 use crate::telemetry::WEBTRANSPORT;
 
@@ -38,6 +42,9 @@ const PIECES: usize = 32;
 /// control and the two of QPACK. quinn keeps memory for every permitted one.
 const BIDI_STREAMS: u32 = 8;
 const UNI_STREAMS: u32 = 3;
+
+/// A datagram of this size gets through both ways, whatever the path's MTU turns out to be.
+const DATAGRAM_BYTES: usize = 1_150;
 
 /// Serves the WebTransport clients of one socket; ends when it is dropped.
 pub fn listen(
@@ -143,8 +150,6 @@ fn code(code: u16) -> VarInt {
     VarInt::from_u32(code.into())
 }
 
-type Gone = Pin<Box<dyn Future<Output = ConnectionError> + Send>>;
-
 /// The server's end of a WebTransport session.
 pub struct WebTransportLink {
     connection: Connection,
@@ -152,8 +157,7 @@ pub struct WebTransportLink {
     recv: RecvStream,
     message_bytes: usize,
     read: BytesMut,
-    /// Ends with the connection and knows how; meanwhile it drops what nobody reads.
-    gone: Gone,
+    beside: Beside,
     is_over: bool,
 }
 
@@ -164,56 +168,37 @@ impl WebTransportLink {
         recv: RecvStream,
         message_bytes: usize,
     ) -> Self {
-        let gone = Box::pin(drop_the_rest(connection.clone()));
+        let beside = Beside::new(connection.clone(), message_bytes);
         let read = BytesMut::new();
-        Self { connection, send, recv, message_bytes, read, gone, is_over: false }
-    }
-
-    /// The record at the front of what was read: `None` while it is not complete.
-    fn record(&mut self) -> Result<Option<Received>, CloseReason> {
-        let Some((length, taken)) = varint(&self.read) else { return Ok(None) };
-        let Some(body_bytes) = length.checked_sub(1) else {
-            return Err(CloseReason::ProtocolError); // there is not even a kind
-        };
-        if body_bytes > self.message_bytes as u64 {
-            return Err(CloseReason::MessageTooLarge);
-        }
-        let Some(&kind) = self.read.get(taken) else { return Ok(None) };
-        let kind = kind_of(kind).ok_or(CloseReason::ProtocolError)?;
-        let end = taken + 1 + body_bytes as usize;
-        if self.read.len() < end {
-            self.read.reserve(end - self.read.len());
-            return Ok(None);
-        }
-        let mut record = self.read.split_to(end);
-        record.advance(taken + 1);
-        if self.read.is_empty() {
-            self.read = BytesMut::new(); // an idle link holds no buffer
-        }
-        Ok(Some(Received::Frame(kind, record.freeze())))
+        Self { connection, send, recv, message_bytes, read, beside, is_over: false }
     }
 }
 
-/// Receives datagrams and further streams to drop them, until the connection ends.
-async fn drop_the_rest(connection: Connection) -> ConnectionError {
-    let datagrams = async {
-        loop {
-            if let Err(error) = connection.receive_datagram().await {
-                return error;
-            }
-        }
+/// The record at the front of what was read: `None` while it is not complete.
+fn record(
+    read: &mut BytesMut,
+    message_bytes: usize,
+) -> Result<Option<(BodyKind, Bytes)>, CloseReason> {
+    let Some((length, taken)) = varint(read) else { return Ok(None) };
+    let Some(body_bytes) = length.checked_sub(1) else {
+        return Err(CloseReason::ProtocolError); // there is not even a kind
     };
-    let streams = async {
-        loop {
-            if let Err(error) = connection.accept_bi().await {
-                return error;
-            }
-        }
-    };
-    tokio::select! {
-        error = datagrams => error,
-        error = streams => error,
+    if body_bytes > message_bytes as u64 {
+        return Err(CloseReason::MessageTooLarge);
     }
+    let Some(&kind) = read.get(taken) else { return Ok(None) };
+    let kind = kind_of(kind).ok_or(CloseReason::ProtocolError)?;
+    let end = taken + 1 + body_bytes as usize;
+    if read.len() < end {
+        read.reserve(end - read.len());
+        return Ok(None);
+    }
+    let mut record = read.split_to(end);
+    record.advance(taken + 1);
+    if read.is_empty() {
+        *read = BytesMut::new(); // an idle link holds no buffer
+    }
+    Ok(Some((kind, record.freeze())))
 }
 
 fn end_of(error: &ConnectionError) -> End {
@@ -222,6 +207,19 @@ fn end_of(error: &ConnectionError) -> End {
             End::Closed(u32::try_from(close.code().into_inner()).ok())
         }
         _ => End::Broken,
+    }
+}
+
+impl WebTransportLink {
+    fn poll_beside(&mut self, cx: &mut Cx<'_>) -> Poll<Received> {
+        self.beside.poll(cx).map(|what| match what {
+            What::Datagram(body) => Received::Datagram(body),
+            What::Request(side, kind, body) => Received::Request(side, kind, body),
+            What::Gone(error) => {
+                self.is_over = true;
+                Received::End(end_of(&error))
+            }
+        })
     }
 }
 
@@ -234,14 +232,13 @@ impl Link for WebTransportLink {
 
     fn poll_recv(&mut self, cx: &mut Cx<'_>) -> Poll<Received> {
         loop {
-            match self.record() {
-                Ok(Some(received)) => return Poll::Ready(received),
+            match record(&mut self.read, self.message_bytes) {
+                Ok(Some((kind, body))) => return Poll::Ready(Received::Frame(kind, body)),
                 Ok(None) => {}
                 Err(reason) => return Poll::Ready(Received::End(End::Refused(reason))),
             }
-            if let Poll::Ready(error) = self.gone.as_mut().poll(cx) {
-                self.is_over = true;
-                return Poll::Ready(Received::End(end_of(&error)));
+            if let Poll::Ready(received) = self.poll_beside(cx) {
+                return Poll::Ready(received);
             }
             let mut buffer = [0; READ_BUFFER];
             let mut buffer = ReadBuf::new(&mut buffer);
@@ -251,13 +248,10 @@ impl Link for WebTransportLink {
                     return Poll::Ready(Received::End(End::Broken)); // the stream is finished
                 }
                 Poll::Ready(Ok(())) => self.read.extend_from_slice(buffer.filled()),
-                // The connection is ending: `gone` is about to say how. A stream that was only
+                // The connection is ending: `beside` is about to say how. A stream that was only
                 // reset ends the session as well.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                    return self.gone.as_mut().poll(cx).map(|error| {
-                        self.is_over = true;
-                        Received::End(end_of(&error))
-                    });
+                    return self.poll_beside(cx);
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Received::End(End::Broken)),
             }
@@ -293,6 +287,14 @@ impl Link for WebTransportLink {
         None
     }
 
+    fn send_datagram(&mut self, body: Bytes) -> bool {
+        body.len() <= DATAGRAM_BYTES && self.connection.send_datagram(body).is_ok()
+    }
+
+    fn reply(&mut self, side: Side, frame: Bytes) {
+        self.beside.reply(side, frame);
+    }
+
     /// QUIC keeps itself alive, and ends after its idle timeout.
     fn ping() -> Option<Bytes> {
         None
@@ -311,7 +313,7 @@ impl Link for WebTransportLink {
         };
         if timeout(linger, say).await.is_ok() && close.is_some() {
             // Acknowledged is not read: the client leaves once it has read our goodbye.
-            let _ = timeout(linger, &mut self.gone).await;
+            let _ = timeout(linger, self.beside.gone()).await;
         }
         let (number, text) = close.unwrap_or((0, ""));
         self.connection.close(code(number), text.as_bytes());

@@ -15,13 +15,15 @@ use super::seed::{Seed, fitting};
 use super::{End, Farewell, Link, Place, Received, dice, v1};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
-use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally};
+use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Side, Slot, Tally};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{ClientFrame, ErrorCode, Hello, Refusal, ServerFrame, decode};
+use crate::protocol::v1::{
+    ClientFrame, Ephemeral, ErrorCode, Hello, History, PresenceWish, Refusal, ServerFrame, decode,
+};
 use crate::protocol::{
     Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
 };
-use crate::room::Connection;
+use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::telemetry::Counter;
 
@@ -49,8 +51,13 @@ pub(super) struct Life<L> {
     /// keep its members from being heard.
     wrote: bool,
     catching_up: Option<CatchUp>,
+    /// The keeper is to be asked for the whole of who is here.
+    ask_for_members: bool,
+    ephemerals: Limiter,
+    ephemeral_keys: Vec<String>,
     liveness: Liveness,
     alarm: Pin<Box<Sleep>>,
+    born: Instant,
     seed: Seed,
     /// A seed client's place in the log, from the moment its socket was accepted.
     accepted: Option<Position>,
@@ -103,8 +110,12 @@ impl<L: Link> Life<L> {
             in_flight: 0,
             wrote: false,
             catching_up: None,
+            ask_for_members: false,
+            ephemerals: Limiter::default(),
+            ephemeral_keys: Vec::new(),
             liveness,
             alarm: Box::pin(sleep_until(now)),
+            born: now,
             seed: Seed::new(now),
             accepted: match profile {
                 Profile::V1 => None,
@@ -130,6 +141,11 @@ impl<L: Link> Life<L> {
     /// One turn of the loop: choose what to write, wait, deal with what happened.
     async fn turn(&mut self) -> Result<(), Ending> {
         self.fill()?;
+        if self.ask_for_members && self.waiting.is_none() {
+            self.ask_for_members = false;
+            let connection = self.connection;
+            self.send_mail(Mail::AskForMembers { connection })?;
+        }
         let now = Instant::now();
         if !self.unsent.is_empty() {
             self.liveness.owes(now);
@@ -160,6 +176,16 @@ impl<L: Link> Life<L> {
                 self.owe_control();
                 read
             }
+            Happened::Received(Received::Datagram(body)) => {
+                self.liveness.heard(Instant::now());
+                self.frames_received.inc();
+                self.read_datagram(&body)
+            }
+            Happened::Received(Received::Request(side, kind, body)) => {
+                self.liveness.heard(Instant::now());
+                self.frames_received.inc();
+                self.read_request(side, kind, &body)
+            }
             Happened::Received(Received::Alive) => {
                 self.liveness.heard(Instant::now());
                 self.owe_control();
@@ -181,7 +207,7 @@ impl<L: Link> Life<L> {
                 _ => Ok(()),
             },
             Happened::CaughtUp(slice) => self.caught_up(slice),
-            Happened::Space => self.deliver_waiting().await,
+            Happened::Space => self.deliver_waiting(),
             Happened::Drained(spread) => Err(self.drained(spread)),
         }
     }
@@ -192,9 +218,13 @@ impl<L: Link> Life<L> {
             return Ok(());
         }
         let filled = self.reader.fill(&mut self.unsent, &mut self.tally);
-        let Tally { answered, frames } = std::mem::take(&mut self.tally);
+        let Tally { answered, frames, aside, ephemerals } = std::mem::take(&mut self.tally);
         self.in_flight = self.in_flight.saturating_sub(answered);
         self.frames_sent.add(frames);
+        for (side, frame) in aside {
+            self.link.reply(side, frame);
+        }
+        self.show(ephemerals);
         match filled {
             Filled::Enough => {}
             Filled::CatchUp { from } => {
@@ -205,9 +235,21 @@ impl<L: Link> Life<L> {
                     store.run(move |engine| engine.read(&room, from, SLICE_MESSAGES, bytes)).await
                 }));
             }
+            Filled::AskForMembers => self.ask_for_members = true,
             Filled::Close(closing) => return Err(Ending::Ours { gone: Gone::Lost, closing }),
         }
         Ok(())
+    }
+
+    /// Sends what may be dropped: as datagrams where there are any, else behind nothing else.
+    fn show(&mut self, ephemerals: VecDeque<Arc<Slot>>) {
+        for slot in ephemerals {
+            let sent = slot.datagram().is_some_and(|body| self.link.send_datagram(body));
+            if !sent {
+                self.unsent.push_back(slot.frame(L::framing(self.profile)));
+            }
+            self.frames_sent.inc();
+        }
     }
 
     async fn wait(&mut self) -> Happened {
@@ -261,9 +303,24 @@ impl<L: Link> Life<L> {
                     return self.refuse(refusal);
                 }
                 self.in_flight += 1;
-                let crate::protocol::v1::Publish { id, key, payload } = publish;
+                let crate::protocol::v1::Publish { id, key, to, payload } = publish;
                 let connection = self.connection;
-                return self.send_mail(Mail::Publish { connection, id, key, payload }).await;
+                return self.send_mail(Mail::Publish { connection, id, key, to, payload });
+            }
+            Ok(ClientFrame::Ephemeral(ephemeral)) => return self.ephemeral(ephemeral),
+            Ok(ClientFrame::History(history)) => return self.request_history(history, None),
+            Ok(ClientFrame::Members(members)) => {
+                self.in_flight += 1;
+                let connection = self.connection;
+                return self.send_mail(Mail::Members { connection, members });
+            }
+            Ok(ClientFrame::Set(set)) => {
+                if let Err(refusal) = v1::check_set(&set, &self.place.settings) {
+                    return self.refuse(refusal);
+                }
+                self.in_flight += 1;
+                let connection = self.connection;
+                return self.send_mail(Mail::Set { connection, set });
             }
             Ok(ClientFrame::Token) => {} // no keys are configured: there is nothing to check
             Ok(ClientFrame::Bye) => {
@@ -275,6 +332,69 @@ impl<L: Link> Life<L> {
             }
             Err(refusal) => return self.refuse(refusal),
         }
+        Ok(())
+    }
+
+    fn request_history(&mut self, history: History, side: Option<Side>) -> Result<(), Ending> {
+        self.in_flight += 1;
+        self.send_mail(Mail::History { connection: self.connection, history, side })
+    }
+
+    /// Shows something that may be dropped: it is, when there is too much of it or the room is
+    /// busy, and nobody waits for it.
+    fn ephemeral(&mut self, ephemeral: Ephemeral) -> Result<(), Ending> {
+        if let Err(refusal) = v1::check_ephemeral(&ephemeral, &self.place.settings) {
+            return self.refuse(refusal);
+        }
+        let Ephemeral { key, payload } = ephemeral;
+        if !self.ephemeral_keys.contains(&key) {
+            if self.ephemeral_keys.len() >= self.place.settings.ephemeral_keys {
+                return self.refuse(v1::too_many_keys(&self.place.settings));
+            }
+            self.ephemeral_keys.push(key.clone());
+        }
+        let now_ms = self.born.elapsed().as_millis() as u64;
+        let is_too_fast = self.ephemerals.take(now_ms, self.place.settings.ephemeral_rate).is_err();
+        let mail = Mail::Ephemeral { connection: self.connection, key, payload };
+        let is_dropped = is_too_fast
+            || self.waiting.is_some()
+            || self.mailbox.as_ref().is_none_or(|mailbox| !mailbox.offer(mail));
+        if is_dropped {
+            self.place.metrics.ephemerals_dropped.inc();
+        }
+        Ok(())
+    }
+
+    /// What came in a datagram: an ephemeral or nothing.
+    fn read_datagram(&mut self, body: &[u8]) -> Result<(), Ending> {
+        match decode(BodyKind::Json, body) {
+            Ok(ClientFrame::Ephemeral(ephemeral)) if self.reader.is_seated() => {
+                self.ephemeral(ephemeral)
+            }
+            _ => {
+                self.place.metrics.frames_ignored.inc();
+                Ok(())
+            }
+        }
+    }
+
+    /// What came on a stream of its own: one request for a page, answered there.
+    fn read_request(&mut self, side: Side, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+        let refusal = match decode(kind, body) {
+            Ok(ClientFrame::History(history)) if self.reader.is_seated() => {
+                return self.request_history(history, Some(side));
+            }
+            Err(Refusal::Error { id, code, reason }) => {
+                ServerFrame::Error { id, code, retry_after: None, reason }
+            }
+            _ => ServerFrame::Error {
+                id: None,
+                code: ErrorCode::BadRequest,
+                retry_after: None,
+                reason: "a further stream carries one history request, after the welcome".into(),
+            },
+        };
+        self.link.reply(side, wrap_json(L::framing(self.profile), &refusal.to_json()));
         Ok(())
     }
 
@@ -302,6 +422,7 @@ impl<L: Link> Life<L> {
             since: hello.since,
             history,
             watch: hello.watch,
+            presence: hello.presence,
             oldest,
             ..self.blank_join()
         })
@@ -319,6 +440,7 @@ impl<L: Link> Life<L> {
             since: None,
             history: 0,
             watch: false,
+            presence: PresenceWish::Auto,
             accepted: self.accepted,
             oldest: None,
             fresh_sid: Sid(dice()),
@@ -341,7 +463,7 @@ impl<L: Link> Life<L> {
             let name = fitting(name, self.place.settings.limits.name_chars);
             if std::mem::replace(&mut self.seed.joined, true) {
                 let connection = self.connection;
-                return self.send_mail(Mail::Rename { connection, name }).await;
+                return self.send_mail(Mail::Rename { connection, name });
             }
             return self.join(Join { name: Some(name), ..self.blank_join() }).await;
         }
@@ -357,11 +479,12 @@ impl<L: Link> Life<L> {
         match frame {
             seed::ClientFrame::Chat { data } => {
                 let payload = Payload::Json(data);
-                self.send_mail(Mail::Publish { connection, id: None, key: None, payload }).await
+                let (id, key, to) = (None, None, None);
+                self.send_mail(Mail::Publish { connection, id, key, to, payload })
             }
             seed::ClientFrame::UpdateName { name } if self.seed.joined => {
                 let name = fitting(name, self.place.settings.limits.name_chars);
-                self.send_mail(Mail::Rename { connection, name }).await
+                self.send_mail(Mail::Rename { connection, name })
             }
             _ => {
                 self.place.metrics.frames_ignored.inc();
@@ -378,12 +501,12 @@ impl<L: Link> Life<L> {
         Ok(())
     }
 
-    async fn send_mail(&mut self, mail: Mail) -> Result<(), Ending> {
+    fn send_mail(&mut self, mail: Mail) -> Result<(), Ending> {
         self.waiting = Some(Letter::Mail(mail, None));
-        self.deliver_waiting().await
+        self.deliver_waiting()
     }
 
-    async fn deliver_waiting(&mut self) -> Result<(), Ending> {
+    fn deliver_waiting(&mut self) -> Result<(), Ending> {
         let (Some(letter), Some(mailbox)) = (self.waiting.take(), &self.mailbox) else {
             return Ok(());
         };

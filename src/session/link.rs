@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::Farewell;
+use crate::outbox::Side;
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 
 /// A client's connection: bytes in, bytes out, no policy.
@@ -34,6 +35,12 @@ pub trait Link: Send + 'static {
     /// answer to its close. It leaves between two frames like any other.
     fn take_control(&mut self) -> Option<Bytes>;
 
+    /// Sends something beside the stream, if that is possible here and it fits; it may get lost.
+    fn send_datagram(&mut self, body: Bytes) -> bool;
+
+    /// Answers a [`Received::Request`] on its own stream. Where there are none, none came.
+    fn reply(&mut self, side: Side, frame: Bytes);
+
     /// A frame that makes the client's transport answer, if this transport does not do that by
     /// itself.
     fn ping() -> Option<Bytes>;
@@ -47,6 +54,10 @@ pub trait Link: Send + 'static {
 pub enum Received {
     /// A whole frame.
     Frame(BodyKind, Bytes),
+    /// Something that came beside the stream, and may not have come.
+    Datagram(Bytes),
+    /// A frame that came alone on a stream of its own, to be answered there.
+    Request(Side, BodyKind, Bytes),
     /// A sign of life without a meaning: a pong, a ping.
     Alive,
     /// Nothing more will come.

@@ -129,6 +129,8 @@ mod tests {
             pong_timeout: seconds(10),
             close_linger: seconds(2),
             author_window: seconds(60),
+            ephemeral_rate: crate::room::Rate::OFF,
+            ephemeral_keys: 1,
             limits,
         };
         let start = Instant::now();

@@ -285,6 +285,18 @@ pub struct Limits {
 }
 
 impl ServerFrame {
+    /// Whether it answers a request that its session waits for.
+    pub fn answers(&self) -> bool {
+        matches!(
+            self,
+            Self::Ok { .. }
+                | Self::Done { .. }
+                | Self::Reached { .. }
+                | Self::Members { .. }
+                | Self::Error { .. }
+        )
+    }
+
     /// The frame as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("every frame is made of texts and numbers")

@@ -1,8 +1,7 @@
 //! Frames read and written.
 
 use super::*;
-use crate::protocol::CloseReason;
-use crate::protocol::v1::{ClientFrame, Hello, Refusal, Since, decode, split_binary};
+use crate::protocol::{BodyKind, CloseReason, Payload, Sid, Timestamp};
 const PROTOCOL_ERROR: Refusal = Refusal::Close(CloseReason::ProtocolError);
 
 fn read(text: &str) -> Result<ClientFrame, Refusal> {
@@ -32,6 +31,7 @@ fn a_hello_is_read_with_all_it_may_carry() {
             since: Some(Since { epoch, seq: 1234 }),
             history: Some(7),
             watch: true,
+            presence: PresenceWish::Full,
             tags: Some(vec!["mod".into()]),
             attachment: Some(r#"{"color":"red"}"#.into()),
         })))
@@ -138,4 +138,93 @@ proptest::proptest! {
         let _ = decode(BodyKind::Json, &body);
         let _ = decode(BodyKind::Binary, &body);
     }
+}
+
+#[test]
+fn a_direct_message_names_its_recipients_one_way_and_has_no_key() {
+    let to = |to: &str| read(&format!(r#"{{"type":"publish","to":{to},"data":1}}"#));
+    let is_to = |frame, expected| match frame {
+        Ok(ClientFrame::Publish(publish)) => publish.to == Some(expected),
+        _ => false,
+    };
+    assert!(is_to(to(r#"{"sid":"sz"}"#), To::Sid(Sid(61))));
+    assert!(is_to(to(r#"{"user":"u7"}"#), To::User("u7".into())));
+    assert!(is_to(to(r#"{"tag":"mod"}"#), To::Tag("mod".into())));
+    for bad in [r#"{}"#, r#""sz""#, r#"{"sid":"z"}"#, r#"{"sid":"sz","tag":"a"}"#, r#"{"all":"x"}"#]
+    {
+        assert!(
+            matches!(to(bad), Err(Refusal::Error { code: ErrorCode::BadRequest, .. })),
+            "{bad}"
+        );
+    }
+    let keyed = r#"{"type":"publish","id":4,"key":"k","to":{"tag":"a"},"data":1}"#;
+    assert_eq!(error_code(keyed), Some((Some(4), ErrorCode::BadRequest)));
+}
+
+#[test]
+fn requests_are_read_with_their_bounds() {
+    let history = |text: &str| match read(text) {
+        Ok(ClientFrame::History(history)) => Some((history.id, history.from, history.limit)),
+        _ => None,
+    };
+    let before = PageFrom::Before(1141);
+    assert_eq!(
+        history(r#"{"type":"history","id":19,"before":1141,"limit":100}"#),
+        Some((Some(19), before, Some(100)))
+    );
+    assert_eq!(history(r#"{"type":"history"}"#), Some((None, PageFrom::Newest, None)));
+    let both = r#"{"type":"history","id":1,"before":3,"after":1}"#;
+    assert_eq!(error_code(both), Some((Some(1), ErrorCode::BadRequest)));
+    let members = read(r#"{"type":"members","id":21,"after":"s9","limit":200}"#);
+    let expected = Members { id: Some(21), after: Some(Sid(9)), limit: Some(200) };
+    assert_eq!(members, Ok(ClientFrame::Members(expected)));
+    assert_eq!(
+        error_code(r#"{"type":"members","after":"9"}"#),
+        Some((None, ErrorCode::BadRequest))
+    );
+    let set = read(r#"{"type":"set","id":20,"attachment":{"color":"blue"},"tags":["vip"]}"#);
+    let (attachment, tags) = (Some(r#"{"color":"blue"}"#.into()), Some(vec!["vip".into()]));
+    assert_eq!(set, Ok(ClientFrame::Set(Set { id: Some(20), attachment, tags })));
+}
+
+#[test]
+fn a_page_holds_messages_as_they_are_stored_and_bytes_as_text() {
+    let from = From { sid: Sid(1), user: None, name: "a".into() };
+    let message = |seq, payload: Payload| {
+        let (kind, body) = message_body(seq, Timestamp(2), &from, &payload);
+        crate::store::Message { seq, time: Timestamp(2), key: None, kind, body }
+    };
+    let messages =
+        [message(1, Payload::Json("1.0".into())), message(2, Payload::Binary(vec![0, 255].into()))];
+    assert_eq!(
+        page_json(Some(19), &messages, true),
+        r#"{"type":"page","id":19,"messages":[{"type":"message","seq":1,"time":2,"from":{"sid":"s1","user":null,"name":"a"},"data":1.0},{"type":"message","seq":2,"time":2,"from":{"sid":"s1","user":null,"name":"a"},"data64":"AP8="}],"more":true}"#
+    );
+    assert_eq!(page_json(None, &[], false), r#"{"type":"page","messages":[],"more":false}"#);
+}
+
+#[test]
+fn presence_tells_members_as_they_are() {
+    let row = crate::store::SeatRow {
+        sid: Sid(9),
+        author: crate::protocol::Author(1),
+        user: None,
+        name: "bob".into(),
+        tags: vec![],
+        attachment: None,
+        since: Timestamp(5),
+        left: false,
+    };
+    let change = Presence {
+        version: 58,
+        join: vec![Member::new(&row, false)],
+        leave: vec![Sid(3)],
+        update: vec![Member::new(&row, true)],
+        count: 4,
+        ..Presence::default()
+    };
+    assert_eq!(
+        ServerFrame::Presence(Box::new(change)).to_json(),
+        r#"{"type":"presence","version":58,"join":[{"sid":"s9","user":null,"name":"bob","tags":[],"attachment":{},"since":5}],"leave":["s3"],"update":[{"sid":"s9","user":null,"name":"bob","tags":[],"attachment":{},"since":5,"away":true}],"count":4}"#
+    );
 }

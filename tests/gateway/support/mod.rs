@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use dormouse::config::Config;
 use dormouse::gateway::Gateway;
+use dormouse::keeper::Rates;
+use dormouse::room::Rate;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,14 +54,17 @@ pub struct House {
     dir: TempDir,
 }
 
-/// A configuration that collides with nobody's.
+/// A configuration that collides with nobody's, and in which tests may talk as fast as they
+/// like.
 pub fn config(dir: &TempDir) -> Config {
+    let mut config = Config::default();
+    config.keeper.rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF };
     Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         operator_listen: Some("127.0.0.1:0".parse().unwrap()),
         data_dir: dir.path().join("data"),
         certs_dir: dir.path().join("certs"),
-        ..Config::default()
+        ..config
     }
 }
 

@@ -1,0 +1,167 @@
+//! A page of the log, read from the store without the room.
+
+use crate::outbox::Side;
+use crate::protocol::RoomName;
+use crate::protocol::v1::{ErrorCode, PageFrom, ServerFrame, page_json};
+use crate::store::{Engine, Error, Message};
+
+/// How many messages are read at once on the way back: most pages end by their bytes.
+const STEP: usize = 32;
+
+/// When to ask again for a page that could not be read.
+const RETRY_MS: u64 = 1_000;
+
+/// Which page.
+pub(super) struct Page {
+    pub(super) side: Option<Side>,
+    pub(super) id: Option<u64>,
+    pub(super) from: PageFrom,
+    pub(super) limit: usize,
+    /// The newest message that was heard: nothing later is in a page.
+    pub(super) newest: u64,
+}
+
+impl Page {
+    /// Reads the page as a frame. It is stable while new messages arrive: where it lies is said
+    /// by `seq`, and where it ends was decided when it was asked for.
+    pub(super) fn read(
+        &self,
+        engine: &dyn Engine,
+        room: &RoomName,
+        bytes: usize,
+    ) -> Result<String, Error> {
+        let (messages, more) = match self.from {
+            PageFrom::After(after) => self.forwards(engine, room, after + 1, bytes)?,
+            PageFrom::Newest => self.backwards(engine, room, self.newest, bytes)?,
+            PageFrom::Before(before) => {
+                let last = self.newest.min(before.saturating_sub(1));
+                self.backwards(engine, room, last, bytes)?
+            }
+        };
+        Ok(page_json(self.id, &messages, more))
+    }
+
+    fn forwards(
+        &self,
+        engine: &dyn Engine,
+        room: &RoomName,
+        first: u64,
+        bytes: usize,
+    ) -> Result<(Vec<Message>, bool), Error> {
+        if self.limit == 0 || first > self.newest {
+            return Ok((Vec::new(), first <= self.newest));
+        }
+        let slice = engine.read(room, first, self.limit, bytes)?;
+        let mut messages = slice.messages;
+        messages.retain(|message| message.seq <= self.newest);
+        let last = messages.last().map_or(self.newest, |message| message.seq);
+        Ok((messages, last < self.newest))
+    }
+
+    /// The messages up to `last`, read step by step from there until the page is full.
+    fn backwards(
+        &self,
+        engine: &dyn Engine,
+        room: &RoomName,
+        last: u64,
+        bytes: usize,
+    ) -> Result<(Vec<Message>, bool), Error> {
+        let mut newest_first: Vec<Message> = Vec::new();
+        let (mut size, mut end, mut oldest) = (0, last, 1);
+        while end >= oldest && newest_first.len() < self.limit {
+            let step = STEP.min(self.limit - newest_first.len());
+            let first = (end + 1).saturating_sub(step as u64).max(1);
+            let slice = engine.read(room, first, (end + 1 - first) as usize, usize::MAX)?;
+            oldest = slice.oldest;
+            let fits = slice.messages.into_iter().filter(|message| message.seq <= end);
+            for message in fits.rev() {
+                size += message.body.len();
+                if size > bytes && !newest_first.is_empty() {
+                    newest_first.reverse();
+                    return Ok((newest_first, true));
+                }
+                newest_first.push(message);
+            }
+            end = first - 1;
+        }
+        let first = newest_first.last().map_or(last + 1, |message| message.seq);
+        newest_first.reverse();
+        Ok((newest_first, first > oldest && last >= oldest))
+    }
+}
+
+/// The answer when the store cannot be read.
+pub(super) fn unavailable(id: Option<u64>) -> String {
+    ServerFrame::Error {
+        id,
+        code: ErrorCode::RoomUnavailable,
+        retry_after: Some(RETRY_MS),
+        reason: "the store cannot be read now".into(),
+    }
+    .to_json()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::{BodyKind, Timestamp};
+    use crate::store::{Memory, Record};
+
+    fn engine(messages: u64) -> (Memory, RoomName) {
+        let (engine, room) = (Memory::new(1), "lobby".parse().unwrap());
+        let message = |seq| {
+            let body = format!(r#"{{"seq":{seq}}}"#).into();
+            let (kind, time) = (BodyKind::Json, Timestamp(seq));
+            Record::Message(Message { seq, time, key: None, kind, body })
+        };
+        let records = (1..=messages).map(message).collect();
+        engine.append(&room, records, Box::new(|result| assert!(result.is_ok())));
+        (engine, room)
+    }
+
+    fn read(from: PageFrom, limit: usize, bytes: usize, trimmed: u64) -> (Vec<u64>, bool) {
+        let (engine, room) = engine(100);
+        if trimmed > 0 {
+            engine.hibernate(&room, None).unwrap();
+            engine.trim(&room, trimmed);
+        }
+        let page = Page { side: None, id: Some(7), from, limit, newest: 90 };
+        let page: Value = serde_json::from_str(&page.read(&engine, &room, bytes).unwrap()).unwrap();
+        assert_eq!((&page["type"], &page["id"]), (&"page".into(), &7.into()));
+        let seqs = page["messages"].as_array().unwrap().iter();
+        (seqs.map(|m| m["seq"].as_u64().unwrap()).collect(), page["more"] == true)
+    }
+
+    const ALL: usize = usize::MAX;
+
+    #[test]
+    fn pages_go_both_ways_and_say_whether_there_is_more() {
+        use PageFrom::{After, Before, Newest};
+        let span = |span: std::ops::RangeInclusive<u64>| span.collect::<Vec<_>>();
+        assert_eq!(read(Newest, 40, ALL, 0), (span(51..=90), true));
+        assert_eq!(read(Before(51), 50, ALL, 0), (span(1..=50), false));
+        assert_eq!(read(Before(3), 50, ALL, 0), (span(1..=2), false));
+        assert_eq!(read(Before(1), 50, ALL, 0), (vec![], false));
+        assert_eq!(read(Before(1_000), 1, ALL, 0), (vec![90], true), "not what nobody heard");
+        assert_eq!(read(After(80), 5, ALL, 0), (span(81..=85), true));
+        assert_eq!(read(After(80), 50, ALL, 0), (span(81..=90), false));
+        assert_eq!(read(After(90), 50, ALL, 0), (vec![], false));
+        assert_eq!(read(Newest, 0, ALL, 0), (vec![], true));
+    }
+
+    #[test]
+    fn a_page_ends_early_at_its_bytes_but_never_before_the_first_message() {
+        assert_eq!(read(PageFrom::Before(51), 50, 30, 0), (vec![48, 49, 50], true));
+        assert_eq!(read(PageFrom::Before(51), 50, 1, 0), (vec![50], true));
+        assert_eq!(read(PageFrom::After(50), 50, 1, 0), (vec![51], true));
+    }
+
+    #[test]
+    fn what_retention_trimmed_is_not_more() {
+        assert_eq!(read(PageFrom::Before(60), 50, ALL, 57), (vec![57, 58, 59], false));
+        assert_eq!(read(PageFrom::Before(57), 50, ALL, 57), (vec![], false));
+        assert_eq!(read(PageFrom::After(1), 3, ALL, 57), (vec![57, 58, 59], true));
+    }
+}
