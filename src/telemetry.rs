@@ -321,6 +321,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 14);
     }
 }
