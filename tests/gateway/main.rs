@@ -7,6 +7,7 @@ mod hibernate;
 mod http;
 mod life;
 mod operator;
+mod protocol_page;
 mod publish;
 mod resume;
 mod support;

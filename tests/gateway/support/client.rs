@@ -179,6 +179,40 @@ impl Client {
         let _ = quic.send.write_all(bytes).await;
     }
 
+    /// A datagram, on WebTransport; a frame elsewhere.
+    pub async fn send_loose(&mut self, frame: Value) {
+        match &self.wire {
+            Wire::WebSocket(_) => self.send(frame).await,
+            Wire::WebTransport(quic) => {
+                quic.connection.send_datagram(frame.to_string()).unwrap();
+            }
+        }
+    }
+
+    /// Asks on a stream of its own, on WebTransport, and reads the answer there.
+    pub async fn ask_aside(&mut self, frame: Value) -> Value {
+        let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
+        let (mut send, recv) = quic.connection.open_bi().await.unwrap().await.unwrap();
+        let body = frame.to_string();
+        let mut record = BytesMut::new();
+        put_varint(body.len() as u64 + 1, &mut record);
+        record.extend_from_slice(&[1]);
+        record.extend_from_slice(body.as_bytes());
+        send.write_all(&record).await.unwrap();
+        let mut answer = Vec::new();
+        let reading = async {
+            let mut recv = recv;
+            let mut buffer = [0; 16 * 1024];
+            while let Some(count) = recv.read(&mut buffer).await.unwrap() {
+                answer.extend_from_slice(&buffer[..count]);
+            }
+        };
+        tokio::time::timeout(DEADLINE, reading).await.expect("an answer in time");
+        let (length, taken) = varint(&answer).unwrap();
+        assert_eq!(answer.len(), taken + length as usize, "one record, and no more");
+        serde_json::from_slice(&answer[taken + 1..]).unwrap()
+    }
+
     pub async fn publish(&mut self, id: u64, data: Value) {
         self.send(json!({ "type": "publish", "id": id, "data": data })).await;
     }
@@ -206,8 +240,8 @@ impl Client {
         let reading = tokio::time::timeout(DEADLINE, self.wire.read());
         let (frame, bytes) = reading.await.expect("a frame in time")?;
         self.bytes = bytes;
-        if matches!(frame["type"].as_str(), Some("message" | "live")) {
-            let seq = frame["seq"].as_u64().unwrap();
+        let moves = matches!(frame["type"].as_str(), Some("message" | "live"));
+        if let (true, Some(seq)) = (moves, frame["seq"].as_u64()) {
             let before = self.position["seq"].as_u64().unwrap_or(0);
             assert!(seq > before || frame["type"] == "live", "{frame} after {before}");
             self.position["seq"] = seq.into();
@@ -239,11 +273,16 @@ impl Client {
         self.message().await["data"]["text"].as_str().unwrap().to_owned()
     }
 
-    /// Whether nothing but pongs comes before the answer to a ping: nothing was on its way.
+    /// Whether nothing comes before the answer to a ping but news of who is here: nothing was on
+    /// its way.
     pub async fn hears_nothing(&mut self) -> bool {
         self.send(json!({ "type": "ping", "id": 4242 })).await;
-        let frame = self.next().await;
-        frame["type"] == "pong" && frame["id"] == 4242
+        loop {
+            let frame = self.next().await;
+            if frame["type"] != "presence" {
+                return frame["type"] == "pong" && frame["id"] == 4242;
+            }
+        }
     }
 
     /// Reads to the end: the in-band close, then what the transport says of it.
@@ -353,7 +392,13 @@ impl Quic {
                 });
             }
             let mut buffer = [0; 16 * 1024];
-            match self.recv.read(&mut buffer).await {
+            let read = tokio::select! {
+                read = self.recv.read(&mut buffer) => read,
+                Ok(datagram) = self.connection.receive_datagram() => {
+                    return Ok((serde_json::from_slice(&datagram).unwrap(), Vec::new()));
+                }
+            };
+            match read {
                 Ok(Some(count)) => self.read.extend_from_slice(&buffer[..count]),
                 Ok(None) => return Err(Last::Closed(None, String::new())),
                 Err(_) => return Err(Last::Broken),
