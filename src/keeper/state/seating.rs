@@ -32,6 +32,14 @@ struct Start {
     why: Option<NotResumed>,
 }
 
+/// Whether the record of a seat's end is on its way: then it is too late to take it back.
+fn is_ending(seat: &Seat) -> bool {
+    match seat.place {
+        Place::Here(_) => false,
+        Place::Away { until_ms, said_bye, .. } => said_bye || (until_ms.is_none() && seat.row.left),
+    }
+}
+
 impl State {
     pub(super) fn join(&mut self, now: Now, join: Join, out: &mut Vec<Output>) {
         let connection = join.connection;
@@ -57,7 +65,8 @@ impl State {
     /// The newest row of the seat that a claim names, if it can be taken back.
     fn row_of(&self, claim: Claim) -> Option<SeatRow> {
         let joining = self.joining.values().rev().map(|joining| &joining.row);
-        let seated = self.seats.get(claim.sid).map(|seat| &seat.row);
+        let seated = self.seats.get(claim.sid).filter(|seat| !is_ending(seat));
+        let seated = seated.map(|seat| &seat.row);
         let mut rows = joining.filter(|row| row.sid == claim.sid).chain(seated);
         rows.find(|row| row.author == claim.author).cloned()
     }
