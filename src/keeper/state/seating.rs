@@ -3,6 +3,8 @@
 //! Nothing here needs the room awake. A v1 seat changes when its record is durable; a seed seat
 //! is as long as its socket and never written.
 
+use std::collections::BTreeSet;
+
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
 use crate::protocol::v1::{Limits, NotResumed, SeatKept, ServerFrame, Since, Welcome};
@@ -47,8 +49,7 @@ impl State {
             return self.refuse_seat(connection, out);
         }
         let kept = join.claim.and_then(|claim| self.row_of(claim));
-        let taken = self.seats.len() + self.joining.len();
-        if kept.is_none() && taken >= self.settings.limits.members {
+        if kept.is_none() && self.seats_taken() >= self.settings.limits.members {
             let reason = CloseReason::RoomFull;
             out.push(Output::Close { connection, reason, retry_after: None });
             out.push(Output::Forget(connection));
@@ -60,6 +61,13 @@ impl State {
         }
         self.joining.insert(connection, Joining { row: row.clone(), join, gone: None });
         self.gate.commit(Record::Seat(row), Held::Seat(connection));
+    }
+
+    /// How many seats there are once everybody who is joining has one.
+    fn seats_taken(&self) -> usize {
+        let joining = self.joining.values().map(|joining| joining.row.sid);
+        let new: BTreeSet<_> = joining.filter(|sid| self.seats.get(*sid).is_none()).collect();
+        self.seats.len() + new.len()
     }
 
     /// The newest row of the seat that a claim names, if it can be taken back.
