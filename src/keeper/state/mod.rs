@@ -51,7 +51,6 @@ pub struct State {
     sleep_tickets: Vec<Ticket>,
     wake_tickets: Vec<Ticket>,
     found: Found,
-    retiring: bool,
 }
 
 /// What the keeper holds of the room.
@@ -143,7 +142,6 @@ impl State {
             sleep_tickets: Vec::new(),
             wake_tickets: Vec::new(),
             found,
-            retiring: false,
         }
     }
 
@@ -152,7 +150,6 @@ impl State {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Mail(mail) => {
-                self.retiring = false;
                 if !self.waiting.mail.is_empty() || !self.is_ready(now, &mail, out) {
                     self.waiting.push(mail);
                     return;
@@ -190,10 +187,7 @@ impl State {
             }
             Input::Hibernated(Ok(())) => self.slept(now, out),
             Input::Hibernated(Err(error)) => self.not_slept(now, &error, out),
-            Input::Operate(operation, ticket) => {
-                self.retiring = false;
-                self.operate(now, operation, ticket, out);
-            }
+            Input::Operate(operation, ticket) => self.operate(now, operation, ticket, out),
             Input::Tick => self.tick(now, out),
         }
         self.read_waiting(now, out);
@@ -211,8 +205,7 @@ impl State {
             && self.waiting.mail.is_empty()
             && self.gate.is_idle()
             && (self.trouble.is_none() || self.found == Found::Wanted);
-        if unneeded && empty && !self.retiring {
-            self.retiring = true;
+        if unneeded && empty {
             out.push(Output::Retire);
         }
     }
