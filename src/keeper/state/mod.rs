@@ -238,11 +238,13 @@ impl State {
 
     /// Whether `mail` can be taken now. What the room is missing for it is asked for.
     fn is_ready(&mut self, now: Now, mail: &Mail, out: &mut Vec<Output>) -> bool {
-        let Mail::Publish { key, .. } = mail else {
+        let Mail::Publish { connection, key, .. } = mail else {
             return !matches!(self.phase, Phase::Opening);
         };
         match &self.phase {
-            Phase::Opening | Phase::Waking(_) | Phase::Hibernating(_) => false,
+            Phase::Opening => false,
+            _ if self.seats.of(*connection).is_none() => true, // it is ignored, and wakes nothing
+            Phase::Waking(_) | Phase::Hibernating(_) => false,
             Phase::Recovering { .. } => true, // it gets its error
             Phase::Asleep => {
                 self.wake("publish", out);
