@@ -45,6 +45,8 @@ pub struct State {
     asked: u64,
     keys_asked: bool,
     append_in_flight: bool,
+    /// Whether the room is being moved, for us or for a hibernation that was given up.
+    is_moving: bool,
     needed: Needed,
     last_wake: Option<LastWake>,
     trouble: Option<Trouble>,
@@ -136,6 +138,7 @@ impl State {
             asked: 0,
             keys_asked: false,
             append_in_flight: false,
+            is_moving: false,
             needed: Needed { by: "nothing", at: now },
             last_wake: None,
             trouble: None,
@@ -185,8 +188,14 @@ impl State {
                 self.append_in_flight = false;
                 self.store_failed(now, out);
             }
-            Input::Hibernated(Ok(())) => self.slept(now, out),
-            Input::Hibernated(Err(error)) => self.not_slept(now, &error, out),
+            Input::Hibernated(moved) => {
+                self.is_moving = false;
+                match (&self.phase, moved) {
+                    (Phase::Hibernating(_), Ok(())) => self.slept(now, out),
+                    (Phase::Hibernating(_), Err(error)) => self.not_slept(now, &error, out),
+                    _ => {} // it was given up
+                }
+            }
             Input::Operate(operation, ticket) => self.operate(now, operation, ticket, out),
             Input::Tick => self.tick(now, out),
         }
@@ -414,7 +423,7 @@ impl State {
 
     /// When the room sleeps if nothing happens: never while something is on its way to disk.
     fn sleeps_at(&self) -> Option<u64> {
-        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty();
+        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty() && !self.is_moving;
         (matches!(self.phase, Phase::Awake(_)) && is_free)
             .then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
     }
@@ -423,6 +432,7 @@ impl State {
         match std::mem::replace(&mut self.phase, Phase::Asleep) {
             Phase::Awake(room) => {
                 out.push(Output::Hibernate(room.snapshot()));
+                self.is_moving = true;
                 self.phase = Phase::Hibernating(room);
             }
             other => self.phase = other,
@@ -430,9 +440,6 @@ impl State {
     }
 
     fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
-        if !matches!(self.phase, Phase::Hibernating(_)) {
-            return;
-        }
         let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
         if is_wanted && self.sleep_tickets.is_empty() {
             self.stay_awake(now); // somebody came just in time
