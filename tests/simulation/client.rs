@@ -109,11 +109,11 @@ impl Client {
             return Wish::SayAgain(self.owed[0]);
         }
         match throw {
-            0..45 => Wish::Say { keyed: true },
-            45..65 => Wish::Say { keyed: false },
-            65..76 => Wish::Drop,
-            76..80 => Wish::Bye,
-            80..86 => Wish::TakeOver,
+            0..50 => Wish::Say { keyed: true },
+            50..72 => Wish::Say { keyed: false },
+            72..79 => Wish::Drop,
+            79..82 => Wish::Bye,
+            82..86 => Wish::TakeOver,
             86..89 => Wish::SwapWithBye,
             _ => Wish::Nothing,
         }

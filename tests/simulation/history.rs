@@ -59,10 +59,10 @@ pub enum Rule {
 }
 
 /// A rule that was broken, and how.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{rule:?} is broken: {how}")]
 pub struct Violation {
     pub rule: Rule,
-    /// For whoever reads the failure.
     pub how: String,
 }
 

@@ -56,10 +56,8 @@ pub struct Frame {
     pub message: Option<String>,
     pub session: Option<String>,
     pub position: Option<At>,
-    pub resumed: Option<bool>,
     pub why: Option<String>,
     pub retry_after: Option<u64>,
-    pub users: Option<Vec<String>>,
 }
 
 /// A position on the wire.

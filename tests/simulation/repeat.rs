@@ -14,7 +14,7 @@ fn left_by(world: &World) -> Option<Vec<u8>> {
 
 #[test]
 fn the_same_seed_leaves_the_same_bytes() {
-    for_seeds(200, |seed, trace| {
+    for_seeds(100, |seed, trace| {
         let (first, second) = (day(seed, trace.clone()), day(seed, trace));
         assert_eq!(left_by(&first), left_by(&second));
         assert!(first.received == second.received, "somebody received something else");

@@ -107,7 +107,7 @@ fn nap(world: &mut World, night: Night, chance: &mut Dice, percent: u64) {
 
 fn the_same_with_and_without_naps(company: Company) {
     let (mut naps, mut frames) = (0, 0);
-    for_seeds(500, |seed, trace| {
+    for_seeds(400, |seed, trace| {
         let awake = day(seed, Night::Watch, company, Trace::default());
         let asleep = day(seed, Night::Naps, company, trace);
         for (client, (awake, asleep)) in awake.received.iter().zip(&asleep.received).enumerate() {

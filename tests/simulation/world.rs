@@ -557,8 +557,7 @@ impl World {
             self.history.push(Event::Rests { link: link.connection.0 });
         }
         if let Err(violation) = check(&self.history, &self.log()) {
-            self.trace.say(|| format!("{violation:?}"));
-            panic!("{violation:?}");
+            panic!("{violation}");
         }
     }
 }
