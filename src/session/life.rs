@@ -331,17 +331,19 @@ impl<L: Link> Life<L> {
             self.place.metrics.frames_ignored.inc();
             return Ok(());
         };
-        if let seed::ClientFrame::Join { name } = frame {
-            let name = fitting(name, self.place.settings.limits.name_chars);
-            if std::mem::replace(&mut self.seed.joined, true) {
-                let connection = self.connection;
-                return self.send_mail(Mail::Rename { connection, name }).await;
+        let frame = match frame {
+            seed::ClientFrame::Join { name } if !self.seed.joined => {
+                self.seed.joined = true;
+                let name = fitting(name, self.place.settings.limits.name_chars);
+                return self.join(Join { name: Some(name), ..self.blank_join() }).await;
             }
-            return self.join(Join { name: Some(name), ..self.blank_join() }).await;
-        }
-        if !self.seed.joined && matches!(frame, seed::ClientFrame::Chat { .. }) {
-            return Err(Ending::ours(CloseReason::WithoutName));
-        }
+            // Who has joined only takes another name, and that is counted.
+            seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
+            seed::ClientFrame::Chat { .. } if !self.seed.joined => {
+                return Err(Ending::ours(CloseReason::WithoutName));
+            }
+            other => other,
+        };
         if let Err(wait) = self.seed.take(Instant::now()) {
             let frame = wrap_json(L::framing(self.profile), &wait.to_json());
             self.reader.outbox().send(frame, false);
