@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod bad_input;
 mod hibernate;
 mod http;
 mod life;
 mod operator;
 mod publish;
 mod resume;
+mod seed;
 mod support;

@@ -5,6 +5,7 @@
 
 mod client;
 mod http;
+mod raw;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
@@ -15,8 +16,9 @@ use dormouse::gateway::Gateway;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use client::{Client, Transport};
+pub use client::{Client, Last, Transport, session};
 pub use http::{HANDSHAKE, ask, speak};
+pub use raw::{Raw, masked};
 
 /// Longer than anything here takes, shorter than anybody waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -118,6 +120,18 @@ impl House {
     /// A client of the seed profile that has not joined yet.
     pub async fn seed(&self, room: &str) -> Client {
         Client::seed(self.address(), room).await
+    }
+
+    /// A client of the seed profile that has joined and seen itself in the list of users.
+    pub async fn seed_join(&self, room: &str, name: &str) -> Client {
+        let mut client = self.seed(room).await;
+        client.seed_join(name).await;
+        client
+    }
+
+    /// A WebTransport session without a stream; `None` if it was refused.
+    pub async fn session(&self, path: &str) -> Option<wtransport::Connection> {
+        session(self.address(), path, &self.gateway().context().certificates.hashes()).await
     }
 
     /// What an operator sees of a room.
