@@ -143,13 +143,22 @@ struct SinceFields {
     seq: u64,
 }
 
-/// Reads one frame.
+/// Reads one frame of a client that has said hello.
 pub fn decode(kind: BodyKind, body: &[u8]) -> Result<ClientFrame, Refusal> {
+    read(kind, body, true)
+}
+
+/// Reads one frame of a client that has yet to say hello: only that and a ping are frames.
+pub fn decode_first(kind: BodyKind, body: &[u8]) -> Result<ClientFrame, Refusal> {
+    read(kind, body, false)
+}
+
+fn read(kind: BodyKind, body: &[u8], greeted: bool) -> Result<ClientFrame, Refusal> {
     match kind {
-        BodyKind::Json => decode_json(body, None),
+        BodyKind::Json => read_json(body, None, greeted),
         BodyKind::Binary => {
             let (header, bytes) = split_binary(body).ok_or(PROTOCOL_ERROR)?;
-            decode_json(header, Some(bytes))
+            read_json(header, Some(bytes), greeted)
         }
     }
 }
@@ -162,7 +171,7 @@ pub fn split_binary(body: &[u8]) -> Option<(&[u8], &[u8])> {
     body[taken..].split_at_checked(usize::try_from(length).ok()?)
 }
 
-fn decode_json(text: &[u8], bytes: Option<&[u8]>) -> Result<ClientFrame, Refusal> {
+fn read_json(text: &[u8], bytes: Option<&[u8]>, greeted: bool) -> Result<ClientFrame, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::Close(CloseReason::InvalidUtf8))?;
     if !json::is_object(text) || !json::is_decent(text) {
         return Err(PROTOCOL_ERROR);
@@ -175,8 +184,13 @@ fn decode_json(text: &[u8], bytes: Option<&[u8]>) -> Result<ClientFrame, Refusal
         }
         Err(_) => return Err(PROTOCOL_ERROR),
     };
-    let id = number(None, "id", fields.id)?;
-    let kind: Option<String> = typed(id, "type", "a text", fields.kind)?;
+    let id = number(None, "id", fields.id);
+    let known = id.as_ref().ok().copied().flatten();
+    let kind: Result<Option<String>, _> = typed(known, "type", "a text", fields.kind);
+    if !greeted && !matches!(&kind, Ok(Some(kind)) if kind == "hello" || kind == "ping") {
+        return Err(PROTOCOL_ERROR);
+    }
+    let (id, kind) = (id?, kind?);
     match kind.as_deref() {
         Some("hello") => fields.hello(id).map(|hello| ClientFrame::Hello(Box::new(hello))),
         Some("publish") => fields.publish(id, bytes).map(ClientFrame::Publish),

@@ -17,7 +17,7 @@ use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{ClientFrame, ErrorCode, Hello, Refusal, ServerFrame, decode};
+use crate::protocol::v1::{ClientFrame, Hello, Refusal, ServerFrame, decode, decode_first};
 use crate::protocol::{
     Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
 };
@@ -245,10 +245,10 @@ impl<L: Link> Life<L> {
 
     async fn read_v1(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
         let is_greeted = self.mailbox.is_some();
-        match decode(kind, body) {
+        let frame = if is_greeted { decode(kind, body) } else { decode_first(kind, body) };
+        match frame {
             Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
             Ok(ClientFrame::Hello(hello)) if !is_greeted => return self.hello(*hello).await,
-            Ok(_) if !is_greeted => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Publish(publish)) => {
                 if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
@@ -263,9 +263,6 @@ impl<L: Link> Life<L> {
             Ok(ClientFrame::Bye) => {
                 let closing = Closing { reason: CloseReason::Ended, retry_after: None };
                 return Err(Ending::Ours { gone: Gone::Ended, closing });
-            }
-            Err(Refusal::Error { code: ErrorCode::UnknownType, .. }) if !is_greeted => {
-                return Err(Ending::ours(CloseReason::ProtocolError));
             }
             Err(refusal) => return self.refuse(refusal),
         }
