@@ -11,4 +11,6 @@ mod operator;
 mod publish;
 mod resume;
 mod seed;
+mod seed_endings;
+mod seed_mixed;
 mod support;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub use client::{Client, Last, Transport, session};
 pub use http::{HANDSHAKE, ask, speak};
-pub use raw::{Raw, masked};
+pub use raw::masked;
 
 /// Longer than anything here takes, shorter than anybody waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
