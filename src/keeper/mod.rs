@@ -19,6 +19,7 @@
 //! - A keeper never waits for a client; a full outbox is that client's affair.
 //! - Joining, leaving and expiry touch seats only: they neither wake a room nor keep it awake.
 
+mod delivery;
 mod mailbox;
 mod page;
 pub mod state;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use crate::room::Rate;
 use crate::{outbox, room};
 
+pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use task::{Keeper, run};
 

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -12,12 +11,10 @@ use tracing::{debug, warn};
 use super::mailbox::Taken;
 use super::page;
 use super::state::{Found, Input, Inspection, Mail, Now, Output, State, Ticket, Told, Unavailable};
-use super::{Letter, Mailbox, Settings};
-use crate::outbox::{Change, Outbox, Ring, Seated};
-use crate::protocol::framing::{wrap, wrap_json};
-use crate::protocol::v1::{ErrorCode, ServerFrame};
-use crate::protocol::{BodyKind, CloseReason, Profile, RoomName, Timestamp, seed};
-use crate::room::Connection;
+use super::{Delivery, Letter, Mailbox, Settings};
+use crate::outbox::Outbox;
+use crate::protocol::framing::wrap_json;
+use crate::protocol::{CloseReason, RoomName, Timestamp};
 use crate::store::{Engine, Error, Store};
 use crate::telemetry::{Held, Metrics};
 
@@ -52,8 +49,7 @@ pub struct Keeper {
 struct Task {
     keeper: Keeper,
     state: State,
-    ring: Arc<Ring>,
-    outboxes: HashMap<Connection, Arc<Outbox>>,
+    delivery: Delivery,
     operators: HashMap<Ticket, oneshot::Sender<Result<Inspection, Unavailable>>>,
     next_ticket: u64,
     backlog: VecDeque<Letter>,
@@ -71,13 +67,12 @@ pub async fn run(keeper: Keeper, found: Found) {
     let secret = keeper.store.engine().identity().secret;
     let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
     let state = State::new(room, settings, secret, found, now(clock), &mut out);
-    let ring = Ring::new(0, keeper.settings.outbox.clone());
+    let delivery = Delivery::new(keeper.settings.outbox.clone());
     let counted = keeper.metrics.rooms.of(ASLEEP).hold();
     Task {
         keeper,
         state,
-        ring,
-        outboxes: HashMap::new(),
+        delivery,
         operators: HashMap::new(),
         next_ticket: 0,
         backlog: VecDeque::new(),
@@ -96,9 +91,7 @@ impl Drop for Task {
         if !std::thread::panicking() {
             return;
         }
-        for outbox in self.outboxes.values() {
-            outbox.close(CloseReason::StoreUnavailable, Some(RETURN_MS));
-        }
+        self.delivery.close_all(CloseReason::StoreUnavailable, Some(RETURN_MS));
         self.keeper.mailbox.close_for_good();
         (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
     }
@@ -129,7 +122,7 @@ impl Task {
             return Some(Taken::default());
         }
         let due = self.state.deadline().map(|ms| self.clock + Duration::from_millis(ms));
-        let expiry = self.ring.expire(Instant::now());
+        let expiry = self.delivery.ring().expire(Instant::now());
         let Some(at) = due.into_iter().chain(expiry).min() else {
             return Some(self.keeper.mailbox.take(wants_letters).await);
         };
@@ -155,7 +148,7 @@ impl Task {
             let input = match letter {
                 Letter::Mail(mail, outbox) => {
                     if let (Mail::Join(join), Some(outbox)) = (&mail, outbox) {
-                        self.outboxes.insert(join.connection, outbox);
+                        self.delivery.expect(join.connection, outbox);
                     }
                     Input::Mail(mail)
                 }
@@ -181,6 +174,10 @@ impl Task {
     fn perform(&mut self) -> bool {
         let mut retires = false;
         for output in std::mem::take(&mut self.out) {
+            if let Output::Broadcast(messages) = &output {
+                self.keeper.metrics.messages.add(messages.len() as u64);
+            }
+            let Some(output) = self.delivery.deliver(output) else { continue };
             match output {
                 Output::Open(asked) => {
                     self.ask(
@@ -217,87 +214,33 @@ impl Task {
                     self.keeper.store.engine().append(&self.keeper.room, records, done);
                 }
                 Output::Hibernate(rules) => self.hibernate(rules),
-                Output::Known { newest } => self.ring.start(newest),
-                Output::Broadcast(messages) => {
-                    self.keeper.metrics.messages.add(messages.len() as u64);
-                    self.ring.push(messages);
-                }
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
-                Output::Seated {
-                    connection,
-                    epoch,
-                    start,
-                    may_skip,
-                    sid,
-                    presence,
-                    presence_version,
-                } => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        let ring = self.ring.clone();
-                        outbox.seat(Seated {
-                            ring,
-                            epoch,
-                            start,
-                            may_skip,
-                            sid,
-                            presence,
-                            presence_version,
-                        });
-                    }
-                }
-                Output::Send(connection, frame) => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        let answers = frame.answers();
-                        outbox.send(wrap_json(outbox.framing(), &frame.to_json()), answers);
-                    }
-                }
-                Output::SendAside(connection, side, frame) => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        outbox.send_aside(side, wrap_json(outbox.framing(), &frame.to_json()));
-                    }
-                }
                 Output::Page { connection, side, id, from, limit, newest } => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
+                    if let Some(outbox) = self.delivery.outbox(connection) {
                         let page = page::Page { side, id, from, limit, newest };
                         self.read_page(page, outbox.clone());
                     }
                 }
-                Output::Direct { to, after, kind, body, answer } => {
-                    self.direct(&to, after, kind, &body, answer);
-                }
-                Output::Ephemeral(ephemeral) => self.ring.show(ephemeral),
-                Output::Presence { version, full, count, auto } => {
-                    self.ring.change(Change { version, full, count, auto });
-                }
-                Output::Members { connection, version, frame } => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        let frame = wrap_json(outbox.framing(), &frame.to_json());
-                        outbox.send_members(version, frame);
-                    }
-                }
-                Output::SendAfter(connection, after, frame) => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        outbox.send_after(after, wrap_json(outbox.framing(), &frame.to_json()));
-                    }
-                }
-                Output::SeedLine { to, after, line } => {
-                    let frame = wrap_json(crate::protocol::Framing::Seed, &line.to_json());
-                    for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
-                        outbox.send_newest_after(after, frame.clone());
-                    }
-                }
-                Output::Close { connection, reason, retry_after } => {
-                    if let Some(outbox) = self.outboxes.get(&connection) {
-                        outbox.close(reason, retry_after);
-                    }
-                }
-                Output::Forget(connection) => drop(self.outboxes.remove(&connection)),
                 Output::Answer(ticket, answer) => {
                     if let Some(operator) = self.operators.remove(&ticket) {
                         let _ = operator.send(answer); // an operator may have hung up
                     }
                 }
+                // All that concerns members was delivered above.
+                Output::Known { .. }
+                | Output::Broadcast(_)
+                | Output::Ephemeral(_)
+                | Output::Presence { .. }
+                | Output::Seated { .. }
+                | Output::Send(..)
+                | Output::SendAfter(..)
+                | Output::SendAside(..)
+                | Output::Members { .. }
+                | Output::Direct { .. }
+                | Output::SeedLine { .. }
+                | Output::Close { .. }
+                | Output::Forget(_) => {}
                 Output::Retire => {
                     retires = self.backlog.is_empty()
                         && (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
@@ -340,45 +283,6 @@ impl Task {
         });
     }
 
-    /// Hands a direct message to those who can take it, and tells its publisher how many they
-    /// were.
-    fn direct(
-        &self,
-        to: &[Connection],
-        after: u64,
-        kind: BodyKind,
-        body: &Bytes,
-        answer: Option<(Connection, Option<u64>)>,
-    ) {
-        let mut reached = 0;
-        for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
-            let framing = outbox.framing();
-            let mut frame = BytesMut::new();
-            match framing.profile() {
-                Profile::V1 => wrap(framing, kind, body, &mut frame),
-                // What is no chat is nothing to a seed client.
-                Profile::Seed => match seed::chat_json(kind, body) {
-                    Some(chat) => wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame),
-                    None => continue,
-                },
-            }
-            reached += usize::from(outbox.offer_after(after, frame.freeze()));
-        }
-        let Some((connection, id)) = answer else { return };
-        let Some(outbox) = self.outboxes.get(&connection) else { return };
-        let answer = if reached == 0 && !to.is_empty() {
-            ServerFrame::Error {
-                id,
-                code: ErrorCode::RecipientBusy,
-                retry_after: Some(RETURN_MS),
-                reason: "who it is for does not keep up".into(),
-            }
-        } else {
-            ServerFrame::Reached { id, reached }
-        };
-        outbox.send(wrap_json(outbox.framing(), &answer.to_json()), true);
-    }
-
     fn hibernate(&self, rules: bytes::Bytes) {
         let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
         let mailbox = self.keeper.mailbox.clone();
@@ -398,8 +302,7 @@ impl Task {
 
     fn slept(&mut self) {
         debug!("asleep");
-        self.ring.clear();
-        self.outboxes.shrink_to_fit();
+        self.delivery.rest();
         let metrics = &self.keeper.metrics;
         metrics.room_hibernations.inc();
         self.counted = metrics.rooms.of(ASLEEP).hold();

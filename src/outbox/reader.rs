@@ -40,6 +40,8 @@ struct Cursor {
     heads: watch::Receiver<Heads>,
     epoch: Epoch,
     next: u64,
+    /// Whether it may begin later than asked. Once a message or an ordered entry has left, its
+    /// client knows where it stands, and nothing after that may be missing.
     may_skip: bool,
     sid: Sid,
     presence: Option<PresenceWish>,
@@ -125,6 +127,9 @@ impl Reader {
                 gathered += entry.frame.len();
                 tally.frames += 1;
                 unsent.push_back(entry.frame);
+                if let Some(cursor) = &mut self.cursor {
+                    cursor.may_skip = false;
+                }
             }
             if let (Some(cursor), Some((version, frame))) =
                 (&mut self.cursor, private.members.take())
@@ -143,6 +148,7 @@ impl Reader {
             }
             match cursor.ring.take(cursor.next, until, self.outbox.framing) {
                 Taken::Piece(bytes, next) => {
+                    cursor.may_skip = false;
                     tally.frames += next - cursor.next;
                     cursor.next = next;
                     gathered += bytes.len();
@@ -162,23 +168,30 @@ impl Reader {
         if slice.epoch != cursor.epoch {
             return Err(Lost::Epoch);
         }
+        let ordered = self.outbox.private().ordered.front().map_or(u64::MAX, |entry| entry.after);
+        if ordered < cursor.next {
+            return Ok(()); // it is due already
+        }
         if slice.oldest > cursor.next {
-            if !cursor.may_skip {
+            if !cursor.may_skip || slice.oldest - 1 > ordered {
                 return Err(Lost::Retention { oldest: slice.oldest });
             }
             cursor.next = slice.oldest;
         }
-        // What is on disk but not yet heard will come through the ring.
+        // What is on disk but not yet heard will come through the ring; what comes after an
+        // ordered entry has to wait for that.
         let head = cursor.ring.head();
-        let heard = slice.messages.partition_point(|message| message.seq <= head);
+        let until = head.min(ordered);
+        let heard = slice.messages.partition_point(|message| message.seq <= until);
         let unread = slice.messages.partition_point(|message| message.seq < cursor.next);
         let messages = slice.messages.get(unread..heard).unwrap_or(&[]);
         if let Some(newest) = messages.last() {
             debug_assert_eq!(messages[0].seq, cursor.next, "a slice has no hole");
             cursor.next = newest.seq + 1;
+            cursor.may_skip = false;
             let encoded = Encoded::new(messages, self.outbox.framing);
             unsent.push_back(encoded.piece(0, messages.len()));
-        } else if cursor.next <= head {
+        } else if cursor.next <= until {
             // Somebody heard what the store does not have: this is not the log it was.
             return Err(Lost::Epoch);
         }
@@ -373,6 +386,24 @@ mod tests {
         assert_eq!(fix.written(), "12345");
     }
 
+    /// A resuming client was sent `live` for message 2 after message 3, when both were read from
+    /// the store in one slice: its position went back, and the next resume repeated message 3.
+    #[test]
+    fn an_ordered_entry_keeps_its_place_in_what_comes_from_the_store() {
+        let mut fix = Fixture::seated(1, 4, false);
+        fix.ring.clear();
+        fix.outbox.send_after(2, frame("L"));
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 1 });
+        fix.outbox.send_after(2, frame("M"));
+        assert_eq!(fix.reader.caught_up(&slice(1..=4, 1), &mut fix.unsent), Ok(()));
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 3 });
+        fix.outbox.send_after(2, frame("N"));
+        assert_eq!(fix.reader.caught_up(&slice(3..=4, 1), &mut fix.unsent), Ok(()));
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 3 }, "first what is due");
+        assert_eq!(fix.reader.caught_up(&slice(3..=4, 1), &mut fix.unsent), Ok(()));
+        assert_eq!(fix.written(), "12LMN34");
+    }
+
     #[test]
     fn a_reader_behind_retention_is_told_and_a_fresh_one_starts_later() {
         let mut behind = Fixture::seated(1, 4, false);
@@ -392,6 +423,33 @@ mod tests {
         fresh.fill();
         assert_eq!(fresh.reader.caught_up(&trimmed, &mut fresh.unsent), Ok(()));
         assert_eq!(fresh.fill(), Filled::Enough, "nothing is left to catch up with");
+    }
+
+    /// A client that had asked for some history was passed over a hole later on, when it was slow
+    /// and retention was not: only its very first message may come later than asked.
+    #[test]
+    fn a_reader_that_has_begun_misses_nothing_silently() {
+        for begun in [1, 5] {
+            let mut fix = Fixture::seated(begun, 4, true);
+            fix.outbox.send_after(4, frame("L"));
+            assert_eq!(fix.fill(), Filled::Enough);
+            fix.ring.push((5..=6).map(message).collect());
+            fix.ring.clear();
+            assert_eq!(fix.fill(), Filled::CatchUp { from: 5 });
+            let lost = fix.reader.caught_up(&slice(6..=6, 6), &mut fix.unsent);
+            assert_eq!(lost, Err(Lost::Retention { oldest: 6 }), "begun at {begun}");
+        }
+        // Nor is anything passed over behind the place that an ordered entry speaks of.
+        let mut fix = Fixture::seated(1, 4, true);
+        fix.outbox.send_after(4, frame("L"));
+        fix.ring.push((5..=6).map(message).collect());
+        fix.ring.clear();
+        fix.fill();
+        let lost = fix.reader.caught_up(&slice(6..=6, 6), &mut fix.unsent);
+        assert_eq!(lost, Err(Lost::Retention { oldest: 6 }));
+        assert_eq!(fix.reader.caught_up(&slice(5..=6, 5), &mut fix.unsent), Ok(()));
+        fix.fill();
+        assert_eq!(fix.written(), "L");
     }
 
     #[test]

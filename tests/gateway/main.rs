@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod bad_input;
+mod bad_quic;
+mod bad_websocket;
 mod hibernate;
 mod http;
 mod life;
@@ -10,4 +13,7 @@ mod operator;
 mod protocol_page;
 mod publish;
 mod resume;
+mod seed;
+mod seed_endings;
+mod seed_mixed;
 mod support;

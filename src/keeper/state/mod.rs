@@ -58,13 +58,14 @@ pub struct State {
     asked: u64,
     keys_asked: bool,
     append_in_flight: bool,
+    /// Whether the room is being moved, for us or for a hibernation that was given up.
+    is_moving: bool,
     needed: Needed,
     last_wake: Option<LastWake>,
     trouble: Option<Trouble>,
     sleep_tickets: Vec<Ticket>,
     wake_tickets: Vec<Ticket>,
     found: Found,
-    retiring: bool,
 }
 
 /// What the keeper holds of the room.
@@ -153,13 +154,13 @@ impl State {
             asked: 0,
             keys_asked: false,
             append_in_flight: false,
+            is_moving: false,
             needed: Needed { by: "nothing", at: now },
             last_wake: None,
             trouble: None,
             sleep_tickets: Vec::new(),
             wake_tickets: Vec::new(),
             found,
-            retiring: false,
         }
     }
 
@@ -168,7 +169,6 @@ impl State {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Mail(mail) => {
-                self.retiring = false;
                 let Some(mail) = self.let_in(now, mail, out) else { return };
                 if !self.waiting.mail.is_empty() || !self.is_ready(now, &mail, out) {
                     self.waiting.push(mail);
@@ -205,12 +205,15 @@ impl State {
                 self.append_in_flight = false;
                 self.store_failed(now, out);
             }
-            Input::Hibernated(Ok(())) => self.slept(now, out),
-            Input::Hibernated(Err(error)) => self.not_slept(now, &error, out),
-            Input::Operate(operation, ticket) => {
-                self.retiring = false;
-                self.operate(now, operation, ticket, out);
+            Input::Hibernated(moved) => {
+                self.is_moving = false;
+                match (&self.phase, moved) {
+                    (Phase::Hibernating(_), Ok(())) => self.slept(now, out),
+                    (Phase::Hibernating(_), Err(error)) => self.not_slept(now, &error, out),
+                    _ => {} // it was given up
+                }
             }
+            Input::Operate(operation, ticket) => self.operate(now, operation, ticket, out),
             Input::Tick => self.tick(now, out),
         }
         self.read_waiting(now, out);
@@ -228,8 +231,7 @@ impl State {
             && self.waiting.mail.is_empty()
             && self.gate.is_idle()
             && (self.trouble.is_none() || self.found == Found::Wanted);
-        if unneeded && empty && !self.retiring {
-            self.retiring = true;
+        if unneeded && empty {
             out.push(Output::Retire);
         }
     }
@@ -267,11 +269,13 @@ impl State {
 
     /// Whether `mail` can be taken now. What the room is missing for it is asked for.
     fn is_ready(&mut self, now: Now, mail: &Mail, out: &mut Vec<Output>) -> bool {
-        let Mail::Publish { key, .. } = mail else {
+        let Mail::Publish { connection, key, .. } = mail else {
             return !matches!(self.phase, Phase::Opening);
         };
         match &self.phase {
-            Phase::Opening | Phase::Waking(_) | Phase::Hibernating(_) => false,
+            Phase::Opening => false,
+            _ if self.seats.of(*connection).is_none() => true, // it is ignored, and wakes nothing
+            Phase::Waking(_) | Phase::Hibernating(_) => false,
             Phase::Recovering { .. } => true, // it gets its error
             Phase::Asleep => {
                 self.wake("publish", out);
@@ -524,7 +528,7 @@ impl State {
 
     /// When the room sleeps if nothing happens: never while something is on its way to disk.
     fn sleeps_at(&self) -> Option<u64> {
-        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty();
+        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty() && !self.is_moving;
         (matches!(self.phase, Phase::Awake(_)) && is_free)
             .then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
     }
@@ -533,6 +537,7 @@ impl State {
         match std::mem::replace(&mut self.phase, Phase::Asleep) {
             Phase::Awake(room) => {
                 out.push(Output::Hibernate(room.snapshot()));
+                self.is_moving = true;
                 self.phase = Phase::Hibernating(room);
             }
             other => self.phase = other,
@@ -540,9 +545,6 @@ impl State {
     }
 
     fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
-        if !matches!(self.phase, Phase::Hibernating(_)) {
-            return;
-        }
         let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
         if is_wanted && self.sleep_tickets.is_empty() {
             self.stay_awake(now); // somebody came just in time

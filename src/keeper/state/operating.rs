@@ -38,7 +38,7 @@ impl State {
 
     /// An operator's word: sleep as soon as nothing is on its way to disk.
     pub(super) fn sleep_if_told(&mut self, now: Now, out: &mut Vec<Output>) {
-        if self.sleep_tickets.is_empty() || !self.gate.is_idle() {
+        if self.sleep_tickets.is_empty() || !self.gate.is_idle() || self.is_moving {
             return;
         }
         match self.phase {

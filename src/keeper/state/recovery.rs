@@ -71,6 +71,7 @@ impl State {
         self.phase = Phase::Recovering { wake };
         self.keys_asked = false;
         self.rows_in_flight.clear();
+        self.asked += 1; // what is being read may lack what the append left on disk
         if self.trouble.is_none() {
             self.trouble = Some(Trouble::new());
             let retry_after = self.retry_after_ms();

@@ -3,6 +3,8 @@
 //! Nothing here needs the room awake. A v1 seat changes when its record is durable; a seed seat
 //! is as long as its socket and never written.
 
+use std::collections::BTreeSet;
+
 use super::presence::tells_members;
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
@@ -35,6 +37,14 @@ struct Start {
     why: Option<NotResumed>,
 }
 
+/// Whether the record of a seat's end is on its way: then it is too late to take it back.
+fn is_ending(seat: &Seat) -> bool {
+    match seat.place {
+        Place::Here(_) => false,
+        Place::Away { until_ms, said_bye, .. } => said_bye || (until_ms.is_none() && seat.row.left),
+    }
+}
+
 impl State {
     pub(super) fn join(&mut self, now: Now, join: Join, out: &mut Vec<Output>) {
         let connection = join.connection;
@@ -42,8 +52,7 @@ impl State {
             return self.refuse_seat(connection, out);
         }
         let kept = join.claim.and_then(|claim| self.row_of(claim));
-        let taken = self.seats.len() + self.joining.len();
-        if kept.is_none() && taken >= self.settings.limits.members {
+        if kept.is_none() && self.seats_taken() >= self.settings.limits.members {
             let reason = CloseReason::RoomFull;
             out.push(Output::Close { connection, reason, retry_after: None });
             out.push(Output::Forget(connection));
@@ -58,9 +67,19 @@ impl State {
         self.gate.commit(Record::Seat(row), Held::Seat(connection));
     }
 
+    /// How many seats there are once everybody who is joining has one.
+    fn seats_taken(&self) -> usize {
+        let joining = self.joining.values().map(|joining| joining.row.sid);
+        let new: BTreeSet<_> = joining.filter(|sid| self.seats.get(*sid).is_none()).collect();
+        self.seats.len() + new.len()
+    }
+
     /// The newest row of the seat that a claim names, if it can be taken back.
     fn row_of(&self, claim: Claim) -> Option<SeatRow> {
-        self.newest_row(claim.sid).filter(|row| row.author == claim.author).cloned()
+        let is_joining = self.joining.values().any(|joining| joining.row.sid == claim.sid);
+        let seated = self.seats.get(claim.sid).is_some_and(|seat| !is_ending(seat));
+        let row = (is_joining || seated).then(|| self.newest_row(claim.sid)).flatten();
+        row.filter(|row| row.author == claim.author).cloned()
     }
 
     /// The row a join asks for: what it says replaces, what it leaves out stays.
@@ -120,7 +139,6 @@ impl State {
             out.push(Output::Close { connection: older, reason, retry_after: None });
             out.push(Output::Forget(older));
         }
-        self.take_place(connection, start.seq, start.may_skip, out);
         let (count, is_large) = self.weigh();
         let members = tells_members(presence, is_large).then(|| self.whole().members).flatten();
         let Position { epoch, newest, oldest, .. } = self.head;
@@ -140,13 +158,17 @@ impl State {
             count,
             presence_version: self.presence.version(),
         };
+        // Its session reads the ring from the moment it has its place: the welcome comes before.
         out.push(Output::Send(connection, ServerFrame::Welcome(Box::new(welcome))));
+        self.take_place(connection, start.seq, start.may_skip, out);
         out.push(Output::SendAfter(connection, newest, ServerFrame::Live { seq: newest }));
         if join.watch {
             out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
         }
-        if before.is_none_or(|seat| seat.row.left) {
-            self.announce_join(now, &name, out);
+        match before {
+            Some(seat) if !seat.row.left && seat.row.name == name => {}
+            Some(seat) if !seat.row.left => self.announce_users(out), // by another name
+            _ => self.announce_join(now, &name, out),
         }
         if let Some(how) = gone {
             self.gone(now, connection, how, out);

@@ -95,7 +95,10 @@ fn wrong_fields_are_an_error_and_no_object_is_the_end() {
     assert_eq!(error_code(r#"{"id":2}"#), Some((Some(2), BadRequest)));
     assert_eq!(error_code(r#"{"type":"ping","type":"ping"}"#), Some((None, BadRequest)));
     assert_eq!(error_code(r#"{"type":"dance","id":3}"#), Some((Some(3), UnknownType)));
-    for bad in ["", "{", "[]", "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"] {
+    let by_position = format!("[\"ping\",5{}]", ",null".repeat(10));
+    for bad in
+        ["", "{", "[]", &by_position, "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"]
+    {
         assert_eq!(read(bad), Err(PROTOCOL_ERROR), "{bad}");
     }
     let deep = format!(r#"{{"type":"publish","data":{}1{}}}"#, "[".repeat(40), "]".repeat(40));

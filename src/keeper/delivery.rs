@@ -1,0 +1,162 @@
+//! What a keeper decided, on its way to its members: the ring and their outboxes.
+//!
+//! Apart from the task so that the simulation delivers by the same code.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::state::Output;
+use crate::outbox::{Change, Outbox, Policy, Ring, Seated};
+use crate::protocol::framing::{wrap, wrap_json};
+use crate::protocol::v1::{ErrorCode, ServerFrame};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile, seed};
+use crate::room::Connection;
+
+/// When to try again to reach somebody who does not keep up.
+const BUSY_RETRY_MS: u64 = 1_000;
+
+/// The ring of a room and the outboxes of its members.
+pub struct Delivery {
+    ring: Arc<Ring>,
+    outboxes: HashMap<Connection, Arc<Outbox>>,
+}
+
+impl Delivery {
+    /// Nobody, and nothing heard yet.
+    pub fn new(policy: Policy) -> Self {
+        Self { ring: Ring::new(0, policy), outboxes: HashMap::new() }
+    }
+
+    /// What the room broadcasts.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// A client is about to join.
+    pub fn expect(&mut self, connection: Connection, outbox: Arc<Outbox>) {
+        self.outboxes.insert(connection, outbox);
+    }
+
+    /// A member's outbox.
+    pub fn outbox(&self, connection: Connection) -> Option<&Arc<Outbox>> {
+        self.outboxes.get(&connection)
+    }
+
+    /// The room sleeps: what can be given back is.
+    pub fn rest(&mut self) {
+        self.ring.clear();
+        self.outboxes.shrink_to_fit();
+    }
+
+    /// Ends every member's connection.
+    pub fn close_all(&self, reason: CloseReason, retry_after: Option<u64>) {
+        self.outboxes.values().for_each(|outbox| outbox.close(reason, retry_after));
+    }
+
+    /// Does what concerns members; anything else comes back.
+    pub fn deliver(&mut self, output: Output) -> Option<Output> {
+        match output {
+            Output::Known { newest } => self.ring.start(newest),
+            Output::Broadcast(messages) => self.ring.push(messages),
+            Output::Ephemeral(ephemeral) => self.ring.show(ephemeral),
+            Output::Presence { version, full, count, auto } => {
+                self.ring.change(Change { version, full, count, auto });
+            }
+            Output::Seated {
+                connection,
+                epoch,
+                start,
+                may_skip,
+                sid,
+                presence,
+                presence_version,
+            } => self.to(connection, |outbox| {
+                let ring = self.ring.clone();
+                outbox.seat(Seated {
+                    ring,
+                    epoch,
+                    start,
+                    may_skip,
+                    sid,
+                    presence,
+                    presence_version,
+                });
+            }),
+            Output::Send(connection, frame) => self.to(connection, |outbox| {
+                outbox.send(encode(outbox, &frame), frame.answers());
+            }),
+            Output::SendAfter(connection, after, frame) => self.to(connection, |outbox| {
+                outbox.send_after(after, encode(outbox, &frame));
+            }),
+            Output::SendAside(connection, side, frame) => self.to(connection, |outbox| {
+                outbox.send_aside(side, encode(outbox, &frame));
+            }),
+            Output::Members { connection, version, frame } => self.to(connection, |outbox| {
+                outbox.send_members(version, encode(outbox, &frame));
+            }),
+            Output::Direct { to, after, kind, body, answer } => {
+                let reached = self.direct(&to, after, kind, &body);
+                if let Some((connection, id)) = answer {
+                    let answer = outcome(id, reached, to.len());
+                    self.to(connection, |outbox| outbox.send(encode(outbox, &answer), true));
+                }
+            }
+            Output::SeedLine { to, after, line } => {
+                let frame = wrap_json(Framing::Seed, &line.to_json());
+                for connection in to {
+                    self.to(connection, |outbox| outbox.send_newest_after(after, frame.clone()));
+                }
+            }
+            Output::Close { connection, reason, retry_after } => {
+                self.to(connection, |outbox| outbox.close(reason, retry_after));
+            }
+            Output::Forget(connection) => drop(self.outboxes.remove(&connection)),
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn to(&self, connection: Connection, deliver: impl FnOnce(&Outbox)) {
+        if let Some(outbox) = self.outboxes.get(&connection) {
+            deliver(outbox);
+        }
+    }
+
+    /// Hands a direct message to those who can take it; says how many they were.
+    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> usize {
+        let mut reached = 0;
+        for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
+            let framing = outbox.framing();
+            let mut frame = BytesMut::new();
+            match framing.profile() {
+                Profile::V1 => wrap(framing, kind, body, &mut frame),
+                // What is no chat is nothing to a seed client.
+                Profile::Seed => match seed::chat_json(kind, body) {
+                    Some(chat) => wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame),
+                    None => continue,
+                },
+            }
+            reached += usize::from(outbox.offer_after(after, frame.freeze()));
+        }
+        reached
+    }
+}
+
+fn encode(outbox: &Outbox, frame: &ServerFrame) -> Bytes {
+    wrap_json(outbox.framing(), &frame.to_json())
+}
+
+/// What the publisher of a direct message is told.
+fn outcome(id: Option<u64>, reached: usize, meant: usize) -> ServerFrame {
+    if reached == 0 && meant > 0 {
+        return ServerFrame::Error {
+            id,
+            code: ErrorCode::RecipientBusy,
+            retry_after: Some(BUSY_RETRY_MS),
+            reason: "who it is for does not keep up".into(),
+        };
+    }
+    ServerFrame::Reached { id, reached }
+}

@@ -1,0 +1,370 @@
+//! The house holds: imports point down the floor plan, and what is pure stays pure.
+//!
+//! In one crate nothing but a test keeps the floors apart. This one reads every line of `src`
+//! as text, without comments, strings and test modules, and looks at each path that begins
+//! with `crate::`, `dormouse::` or enough `super::` to leave its floor.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floor plan of `lib.rs`, from the top: a floor may use those below it.
+const FLOORS: &[&str] = &[
+    "main",
+    "gateway",
+    "config",
+    "server",
+    "session",
+    "dispatcher",
+    "keeper",
+    "outbox",
+    "room",
+    "store",
+    "protocol",
+    "telemetry",
+];
+
+/// Places without I/O, clocks, dice and chance, and the floors that they may use.
+const PURE: &[(&str, &[&str])] = &[
+    ("keeper/state", &["keeper", "room", "store", "protocol"]),
+    ("room", &["room", "store", "protocol"]),
+    ("protocol", &["protocol"]),
+];
+
+/// What has no place there. Every word is whole; a path is looked for as it is written.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "async",
+    "await",
+    "Instant",
+    "SystemTime",
+    "UNIX_EPOCH",
+    "rand",
+    "HashMap",
+    "HashSet",
+    "RandomState",
+    "Store",
+    "Mailbox",
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::env",
+    "std::thread",
+    "std::process",
+];
+
+/// A file's text and where it stands, `src/` left out.
+struct File {
+    path: String,
+    code: String,
+}
+
+#[test]
+fn imports_point_down_the_house_and_the_pure_stays_pure() {
+    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(files.len() > 40, "the house is larger than that");
+    let violations: Vec<String> = files.iter().flat_map(violations).collect();
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn every_floor_stands_in_the_plan() {
+    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let there: BTreeSet<&str> = files.iter().map(File::floor).filter(|it| *it != "lib").collect();
+    assert_eq!(there, FLOORS.iter().copied().collect());
+    let lib = &files.iter().find(|file| file.path == "lib.rs").unwrap().code;
+    let order: Vec<_> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
+    let order: Vec<_> = order.iter().map(|line| line.trim_end_matches(';')).collect();
+    assert_eq!(order, FLOORS[1..], "lib.rs is the map, in this order");
+}
+
+#[test]
+fn a_planted_violation_is_found_with_its_line_and_rule() {
+    let finds = |path: &str, code: &str, what: &str| {
+        let found = violations(&File { path: path.into(), code: bare(code) });
+        let [found] = &found[..] else { panic!("{path}: {code:?} gave {found:?}") };
+        assert!(found.contains(what), "{found} should say {what:?}");
+    };
+    finds("store/mod.rs", "\nuse crate::room::Seat;", "src/store/mod.rs:2: store uses room");
+    finds("outbox/ring.rs", "use crate::{\n    protocol,\n    session::Link,\n};", ":3: outbox");
+    finds("outbox/ring.rs", "use super::super::keeper::Mailbox;", "outbox uses keeper");
+    finds("outbox.rs", "use super::{store, keeper};", "outbox uses keeper");
+    finds("session.rs", "fn f() { crate::server::run() }", "session uses server");
+    finds("main.rs", "use dormouse::attic::Chest;", "no floor");
+    finds("room/mod.rs", "fn now() -> std::time::Instant { x }", "Instant");
+    finds("room/mod.rs", "use crate::telemetry::Metrics;", "room may not use telemetry");
+    finds("protocol/v1.rs", "use crate::telemetry::Metrics;", "protocol may not use telemetry");
+    finds("protocol/v1.rs", "async fn f() {}", "async");
+    finds("keeper/state/mod.rs", "use crate::outbox::Ring;", "keeper/state may not use outbox");
+    finds("keeper/state/gate.rs", "use std::collections::HashMap;", "HashMap");
+    finds("keeper/state/gate.rs", "std::fs::read(path)", "std::fs");
+    // The rest of a file is read whatever stands before it.
+    finds("room/mod.rs", "fn f<'a>(c: char) { c == '\"'; /* /* */ \" */ rand() }", "rand");
+    finds("room/mod.rs", "#[cfg(test)]\nmod tests {\n fn f() { \"}\"; }\n}\nuse rand;", ":5:");
+}
+
+#[test]
+fn what_is_allowed_is_not_found() {
+    let clean = |path: &str, code: &str| {
+        let found = violations(&File { path: path.into(), code: bare(code) });
+        assert!(found.is_empty(), "{found:?}");
+    };
+    clean("keeper/task.rs", "use crate::telemetry::Metrics; use std::collections::HashMap;");
+    clean("keeper/state/mod.rs", "use super::Settings; use crate::room::{self, Room};");
+    clean("keeper/state/gate.rs", "use super::super::Settings;");
+    clean("outbox/ring.rs", "use super::Policy;");
+    clean("room/mod.rs", "// crate::server, tokio\n/* Instant */ const X: &str = r#\"rand \" \"#;");
+    clean("room/mod.rs", "fn strand(operand: u64) { brand_new() }");
+    clean("room/mod.rs", "#[cfg(test)]\nmod tests { use crate::server::Door; fn f() { {} } }");
+    clean("room/mod.rs", "#[cfg(test)]\nuse tokio::time::Instant;\nuse std::time::Duration;");
+}
+
+impl File {
+    /// Its modules, from the crate's root on.
+    fn modules(&self) -> Vec<&str> {
+        let path = self.path.trim_end_matches(".rs");
+        path.split('/').filter(|part| *part != "mod").collect()
+    }
+
+    fn floor(&self) -> &str {
+        self.modules()[0]
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.code[..at].matches('\n').count() + 1
+    }
+}
+
+/// Every rule that a file breaks, with the line.
+fn violations(file: &File) -> Vec<String> {
+    let Some(floor) = FLOORS.iter().position(|floor| *floor == file.floor()) else {
+        return Vec::new(); // lib.rs only names the floors
+    };
+    let pure = PURE.iter().find(|(place, _)| {
+        file.path.strip_prefix(place).is_some_and(|rest| rest.starts_with(['/', '.']))
+    });
+    let mut found = Vec::new();
+    let mut say = |at: usize, what: String| {
+        found.push(format!("src/{}:{}: {what}", file.path, file.line(at)));
+    };
+    for (at, name) in uses(file) {
+        let below = FLOORS.iter().position(|floor| *floor == name);
+        match (below, pure) {
+            (None, _) if is_type(name) => {} // an item of lib.rs itself
+            (None, _) => say(at, format!("{name} is no floor of the house")),
+            (Some(_), Some((place, allowed))) if !allowed.contains(&name) => {
+                say(at, format!("{place} may not use {name}: it is pure"));
+            }
+            (Some(below), _) if below < floor => {
+                let floor = FLOORS[floor];
+                say(at, format!("{floor} uses {name}, which is above it: imports point down"));
+            }
+            _ => {}
+        }
+    }
+    if let Some((place, _)) = pure {
+        for word in IMPURE {
+            let whole = whole_words(&file.code, word);
+            whole.for_each(|at| say(at, format!("{word} has no place in {place}: it is pure")));
+        }
+    }
+    found
+}
+
+fn is_type(name: &str) -> bool {
+    name.starts_with(char::is_uppercase)
+}
+
+/// The floors that a file names, and where.
+fn uses(file: &File) -> Vec<(usize, &str)> {
+    let code = &file.code;
+    let mut found = Vec::new();
+    for root in ["crate::", "dormouse::"] {
+        for at in whole_words(code, root) {
+            found.extend(names(code, at + root.len()));
+        }
+    }
+    let up = "super::";
+    let leaves_the_floor = file.modules().len();
+    for first in whole_words(code, up).filter(|at| !code[..*at].ends_with(up)) {
+        let climbs = code[first..].split(up).take_while(|between| between.is_empty()).count();
+        if climbs >= leaves_the_floor {
+            found.extend(names(code, first + climbs * up.len()));
+        }
+    }
+    found
+}
+
+/// The first name of a path, or of each path in a group.
+fn names(code: &str, at: usize) -> Vec<(usize, &str)> {
+    let name = |at: usize| {
+        let rest = &code[at..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        (at, &rest[..end])
+    };
+    if !code[at..].starts_with('{') {
+        return vec![name(at)];
+    }
+    let (mut depth, mut begins, mut found) = (0, true, Vec::new());
+    for (offset, c) in code[at..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => begins = true,
+            c if depth == 1 && begins && (c.is_alphabetic() || c == '_') => {
+                found.push(name(at + offset));
+                begins = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found
+}
+
+/// Where a word stands that is not part of a longer one.
+fn whole_words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    code.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let after = code[at + word.len()..].chars().next();
+        !part(code[..*at].chars().next_back()) && (word.ends_with(':') || !part(after))
+    })
+}
+
+/// All of the house's code, without the files that only tests have.
+fn sources(src: PathBuf) -> Vec<File> {
+    let (mut files, mut test_only) = (Vec::new(), Vec::new());
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                test_only.extend(test_modules(&path, &text));
+                files.push((path, text));
+            }
+        }
+    }
+    files.retain(|(path, _)| {
+        !test_only
+            .iter()
+            .any(|module| path.starts_with(module) || *path == module.with_extension("rs"))
+    });
+    files.sort();
+    let file = |(path, text): (PathBuf, String)| {
+        let path = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        File { path, code: bare(&text) }
+    };
+    files.into_iter().map(file).collect()
+}
+
+/// The modules of their own file that a file declares for tests only.
+fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
+    let stem = path.file_stem().unwrap();
+    let folder = match ["mod", "lib", "main"].iter().any(|name| stem == *name) {
+        true => path.parent().unwrap().to_owned(),
+        false => path.with_extension(""),
+    };
+    let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
+        let name = rest.trim_start().strip_prefix("mod ")?.split_once(';')?.0;
+        (!name.contains('{')).then(|| folder.join(name))
+    });
+    declared.collect()
+}
+
+/// The code with every comment, text and test blotted out; lines stay where they are.
+fn bare(text: &str) -> String {
+    without_tests(&without_texts(text))
+}
+
+fn without_texts(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        let is_in_word = out.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let blotted = match c {
+            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => block_comment(rest),
+            '"' => quoted(rest),
+            'r' | 'b' | 'c' if !is_in_word => raw_text(rest).unwrap_or(0),
+            '\'' => character(rest).unwrap_or(0),
+            _ => 0,
+        };
+        let (taken, left) = rest.split_at(blotted.max(c.len_utf8()));
+        match blotted {
+            0 => out.push_str(taken),
+            _ => out.extend(taken.chars().map(|c| if c == '\n' { '\n' } else { ' ' })),
+        }
+        rest = left;
+    }
+    out
+}
+
+fn block_comment(text: &str) -> usize {
+    let mut depth = 0;
+    for at in 0..text.len() {
+        match &text.as_bytes()[at..] {
+            [b'/', b'*', ..] => depth += 1,
+            [b'*', b'/', ..] if depth == 1 => return at + 2,
+            [b'*', b'/', ..] => depth -= 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn quoted(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !is_escaped => return at + 1,
+            c => is_escaped = c == '\\' && !is_escaped,
+        }
+    }
+    text.len()
+}
+
+/// `r#"…"#` and its kin; plain texts behind a letter are left to [`quoted`].
+fn raw_text(text: &str) -> Option<usize> {
+    let body = text.trim_start_matches(['b', 'c']).strip_prefix('r')?;
+    let hashes = body.len() - body.trim_start_matches('#').len();
+    let body = body[hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    let length = body.find(&end).map_or(body.len(), |at| at + end.len());
+    Some(text.len() - body.len() + length)
+}
+
+/// A character, and no lifetime.
+fn character(text: &str) -> Option<usize> {
+    let mut chars = text.char_indices().skip(1);
+    match chars.next()?.1 {
+        '\\' => text[3..].find('\'').map(|at| at + 4),
+        _ => chars.next().filter(|(_, c)| *c == '\'').map(|(at, _)| at + 1),
+    }
+}
+
+fn without_tests(code: &str) -> String {
+    let mut out = code.to_owned();
+    while let Some(begin) = out.find("#[cfg(test)]") {
+        let item = &out[begin..];
+        let mut depth = 0;
+        let end = item.char_indices().find(|(_, c)| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && matches!(c, '}' | ';')
+        });
+        let end = begin + end.map_or(item.len(), |(at, _)| at + 1);
+        let blot: String =
+            out[begin..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        out.replace_range(begin..end, &blot);
+    }
+    out
+}

@@ -1,0 +1,127 @@
+//! The store as a keeper meets it: slow, out of step, sometimes unwell.
+//!
+//! What is asked is done at some later moment and answered at another, and a crash between the
+//! two loses the answer, or the deed as well.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use dormouse::keeper::state::{Input, Told};
+use dormouse::protocol::RoomName;
+use dormouse::store::{Engine, Memory, Message, Record};
+
+/// The most messages read at once.
+const SLICE_MESSAGES: usize = 16;
+
+/// What a keeper may ask of the store.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    Open(u64),
+    Keys(u64),
+    Read(u64, u64),
+    Append(Vec<Record>),
+    Hibernate(Bytes),
+}
+
+/// Something asked and not yet answered.
+pub struct UnderWay {
+    ask: Ask,
+    done: Option<Input>,
+}
+
+/// The memory engine behind a line of questions.
+pub struct Disk {
+    pub engine: Memory,
+    pub room: RoomName,
+    pub page_bytes: usize,
+    under_way: Vec<UnderWay>,
+    /// What retention let go of, for the judge.
+    trimmed: Vec<Message>,
+}
+
+impl Disk {
+    pub fn new(room: RoomName, page_bytes: usize) -> Self {
+        let (engine, under_way, trimmed) = (Memory::new(7), Vec::new(), Vec::new());
+        Self { engine, room, page_bytes, under_way, trimmed }
+    }
+
+    pub fn ask(&mut self, ask: Ask) {
+        self.under_way.push(UnderWay { ask, done: None });
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Does what was asked; it is answered later.
+    pub fn act(&mut self, at: usize) {
+        let UnderWay { ask, done } = &mut self.under_way[at];
+        if done.is_none() {
+            *done = Some(act(&self.engine, &self.room, self.page_bytes, ask));
+        }
+    }
+
+    /// Answers a question, whichever it is.
+    pub fn answer(&mut self, at: usize) -> Input {
+        self.act(at);
+        self.under_way.remove(at).done.expect("it was just done")
+    }
+
+    /// The first question that is no append.
+    pub fn first_but_appends(&self) -> Option<usize> {
+        self.under_way.iter().position(|under_way| !matches!(under_way.ask, Ask::Append(_)))
+    }
+
+    /// Nobody waits for these answers any more; the deeds are done all the same.
+    pub fn orphan(&mut self) {
+        (0..self.waiting()).for_each(|at| self.act(at));
+        self.under_way.clear();
+    }
+
+    /// The process dies: what was not done never will be.
+    pub fn crash(&mut self) {
+        self.under_way.clear();
+        self.engine = self.engine.reopen();
+    }
+
+    /// Retention lets go of what lies before `oldest`, but not of what is unmoved; says where
+    /// the log begins then.
+    pub fn trim(&mut self, oldest: u64) -> u64 {
+        let log = self.kept();
+        self.engine.trim(&self.room, oldest);
+        let oldest = self.engine.reopen().open(&self.room).unwrap().oldest;
+        self.trimmed.extend(log.into_iter().filter(|message| message.seq < oldest));
+        oldest
+    }
+
+    /// Every message there ever was, kept or trimmed.
+    pub fn log(&self) -> Vec<Message> {
+        self.trimmed.iter().cloned().chain(self.kept()).collect()
+    }
+
+    fn kept(&self) -> Vec<Message> {
+        let calm = self.engine.reopen(); // faults that lie in wait are not for us
+        calm.read(&self.room, 1, usize::MAX, usize::MAX).unwrap().messages
+    }
+}
+
+fn act(engine: &Memory, room: &RoomName, page_bytes: usize, ask: &Ask) -> Input {
+    let told = |asked: u64, told| Input::Told { asked, told, took_us: 1 };
+    match ask {
+        Ask::Open(asked) => told(*asked, Told::Opened(engine.open(room))),
+        Ask::Keys(asked) => told(*asked, Told::Keys(engine.keys(room))),
+        Ask::Read(asked, from) => {
+            let slice = engine.read(room, *from, SLICE_MESSAGES, page_bytes);
+            told(*asked, Told::Messages(slice))
+        }
+        Ask::Append(records) => {
+            let result = Arc::new(Mutex::new(None));
+            let slot = result.clone();
+            let done = Box::new(move |answer| *slot.lock().unwrap() = Some(answer));
+            engine.append(room, records.clone(), done);
+            let answer = result.lock().unwrap().take();
+            Input::Appended(answer.expect("the memory engine answers at once"))
+        }
+        Ask::Hibernate(rules) => Input::Hibernated(engine.hibernate(room, Some(rules.clone()))),
+    }
+}

@@ -1,0 +1,326 @@
+//! The moments that are easy to get wrong, each told exactly.
+
+use dormouse::keeper::state::{Gone, Input, Operation, Output};
+use dormouse::protocol::v1::SeatKept;
+use dormouse::protocol::{Profile, Sid};
+use dormouse::store::Engine;
+
+use crate::bench::{Bench, blank_join, brief, gone, join, join_seed, operate, publish, welcome};
+use crate::world::settings;
+
+fn bench() -> Bench {
+    Bench::new(settings())
+}
+
+mod seats {
+    use super::*;
+
+    #[test]
+    fn a_bye_that_comes_after_its_successors_hello_ends_nothing() {
+        let mut bench = bench();
+        let claim = bench.seated(1);
+        bench.give(join(2, Some(claim)));
+        assert!(brief(&bench.give(gone(1, Gone::Ended))).is_empty());
+        let out = bench.answer();
+        assert_eq!(brief(&out), ["welcome 2"]);
+        assert_eq!(welcome(&out, 2).unwrap().seat, SeatKept::Kept);
+        assert_eq!(bench.deadline(), None, "no window is open");
+        assert_eq!(bench.seats_on_disk(), [claim.sid]);
+    }
+
+    #[test]
+    fn an_older_connections_bye_ends_nothing() {
+        let mut bench = bench();
+        let claim = bench.seated(1);
+        bench.give(join(2, Some(claim)));
+        assert_eq!(brief(&bench.answer()), ["close 1 taken_over", "welcome 2"]);
+        assert!(brief(&bench.give_all([gone(1, Gone::Ended), publish(1, 5, None)])).is_empty());
+        assert_eq!(bench.seats_on_disk(), [claim.sid]);
+    }
+
+    /// A client said goodbye and hello in one breath. While the end of its seat was on its way
+    /// to disk it got that seat again, name and attachment too, and was told it was a new one.
+    #[test]
+    fn a_seat_that_was_ended_is_not_taken_back_however_soon() {
+        let mut bench = bench();
+        let mut first = blank_join(1, Profile::V1, None);
+        first.attachment = Some("1".into());
+        bench.give(Input::Mail(dormouse::keeper::state::Mail::Join(Box::new(first))));
+        let out = bench.answer();
+        let claim = bench.claim(welcome(&out, 1).unwrap());
+        let out = bench.give_all([gone(1, Gone::Ended), join(2, Some(claim))]);
+        assert_eq!(brief(&out), ["append ended1+seat2"]);
+        let out = bench.answer();
+        let welcome = welcome(&out, 2).unwrap();
+        assert_eq!((welcome.seat, welcome.sid), (SeatKept::New, Sid(2)));
+        assert_eq!(bench.claim(welcome).author, claim.author, "its keys are still its own");
+        let opened = bench.disk.engine.open(&bench.disk.room).unwrap();
+        assert_eq!(opened.seats.len(), 1);
+        assert_eq!(opened.seats[0].attachment, None);
+    }
+
+    #[test]
+    fn a_grace_that_ends_while_the_seat_is_being_taken_back_tells_nobody() {
+        let mut bench = bench();
+        let claim = bench.seated(1);
+        bench.give(join_seed(9, "listener"));
+        bench.give(gone(1, Gone::Lost));
+        bench.now_ms += bench.grace_ms() - 1;
+        assert_eq!(brief(&bench.give(join(2, Some(claim)))), ["append seat1"]);
+        assert!(bench.tick().is_empty(), "nobody hears of it");
+        let out = bench.answer();
+        assert_eq!(welcome(&out, 2).unwrap().seat, SeatKept::Kept);
+        let is_line = |output: &Output| matches!(output, Output::SeedLine { .. });
+        assert!(!out.iter().any(is_line), "and nobody joined: {out:?}");
+        assert_eq!(bench.deadline(), None);
+    }
+
+    #[test]
+    fn a_resume_that_comes_as_the_window_ends_gets_a_seat_of_its_own() {
+        let mut bench = bench();
+        let claim = bench.seated(1);
+        bench.give(gone(1, Gone::Lost));
+        bench.now_ms += bench.grace_ms();
+        assert_eq!(brief(&bench.tick()), ["append left1"]);
+        bench.answer();
+        assert_eq!(bench.deadline(), Some(bench.resume_window_ms()));
+        assert_eq!(brief(&bench.tick()), ["append ended1"]);
+        bench.give(join(2, Some(claim)));
+        let out = bench.answer_all();
+        let welcome = welcome(&out, 2).unwrap();
+        assert_eq!((welcome.seat, welcome.sid), (SeatKept::New, Sid(2)));
+        assert_eq!(bench.seats_on_disk(), [Sid(2)]);
+    }
+
+    #[test]
+    fn a_client_that_leaves_before_it_has_its_seat_leaves_a_seat_with_a_window() {
+        let mut bench = bench();
+        bench.give_all([join(1, None), gone(1, Gone::Lost)]);
+        bench.answer();
+        assert_eq!(bench.deadline(), Some(bench.grace_ms()));
+        bench.give_all([join(2, None), gone(2, Gone::Ended)]);
+        let out = bench.answer();
+        assert!(brief(&out).contains(&"append ended2".into()), "{:?}", brief(&out));
+        bench.answer();
+        assert_eq!(bench.seats_on_disk(), [Sid(1)]);
+    }
+}
+
+mod store_trouble {
+    use super::*;
+
+    /// Everything that waited behind the append: two publishes, a join, a bye.
+    fn append_fails(kept: bool) -> (Bench, Vec<String>) {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        bench.awake(1); // message 1
+        bench.disk.engine.fail_next_append(kept);
+        bench.give(publish(1, 7, None));
+        bench.give_all([publish(1, 8, None), join(3, None), gone(2, Gone::Ended)]);
+        let out = brief(&bench.answer());
+        (bench, out)
+    }
+
+    #[test]
+    fn what_waits_behind_a_failed_append_is_given_up_and_told_so() {
+        for kept in [true, false] {
+            let (mut bench, out) = append_fails(kept);
+            assert_eq!(out, ["error 1 7", "error 1 8", "close 3 store_unavailable"]);
+            let out = bench.give_all([publish(1, 9, None), join(4, None)]);
+            assert_eq!(brief(&out), ["error 1 9", "close 4 store_unavailable"]);
+            assert_eq!(brief(&bench.tick()), ["open"]);
+            let out = brief(&bench.answer_all());
+            match kept {
+                true => assert_eq!(out, ["read 2", "hear 2", "woke"], "it is on disk after all"),
+                false => assert_eq!(out, ["woke"]),
+            }
+            assert_eq!(brief(&bench.tick()), ["append ended2"], "the bye is not forgotten");
+            bench.answer();
+            assert_eq!(bench.seats_on_disk(), [Sid(1)]);
+        }
+    }
+
+    #[test]
+    fn a_retry_after_a_failed_append_takes_effect_once() {
+        for kept in [true, false] {
+            let mut bench = bench();
+            bench.seated(1);
+            bench.awake(1);
+            bench.give(publish(1, 7, Some("k")));
+            bench.answer(); // its keys
+            bench.disk.engine.fail_next_append(kept);
+            assert_eq!(brief(&bench.answer()), ["error 1 7"]);
+            bench.tick();
+            bench.answer_all();
+            bench.give(publish(1, 8, Some("k")));
+            let out = brief(&bench.answer_all());
+            match kept {
+                true => assert_eq!(out, ["dup 1 8"]),
+                false => assert_eq!(out, ["append m2", "hear 2", "ok 1 8"]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_room_is_not_read_again_before_the_append_in_flight_has_ended() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        assert_eq!(brief(&bench.give(publish(1, 7, None))), ["append m2"]);
+        assert_eq!(brief(&bench.give(publish(1, 8, Some("k")))), ["keys"]);
+        bench.disk.engine.fail_next_read();
+        assert_eq!(brief(&bench.answer_at(1)), ["error 1 7", "error 1 8"]);
+        for _ in 0..3 {
+            assert!(brief(&bench.tick()).is_empty(), "the append may still leave something");
+        }
+        assert!(brief(&bench.answer()).is_empty(), "given up is given up");
+        assert_eq!(brief(&bench.tick()), ["open"]);
+        assert_eq!(brief(&bench.answer_all()), ["read 2", "hear 2", "woke"]);
+    }
+
+    /// A seat's append failed, its record kept, while the room was being read for a wake. That
+    /// reading was taken for the recovery's and lacked the seat, which then stood on disk with
+    /// nobody to end it.
+    #[test]
+    fn what_was_read_before_an_append_failed_is_void() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.give(join(2, None));
+        assert_eq!(brief(&bench.give(publish(1, 7, None))), ["open"]);
+        bench.disk.act(1); // the room is read, and the answer is slow
+        bench.disk.engine.fail_next_append(true);
+        assert_eq!(brief(&bench.answer()), ["close 2 store_unavailable", "error 1 7"]);
+        assert!(brief(&bench.answer()).is_empty(), "that is from before");
+        assert_eq!(brief(&bench.tick()), ["open"]);
+        assert_eq!(brief(&bench.answer()), ["woke"]);
+        bench.now_ms += bench.grace_ms();
+        assert!(brief(&bench.tick()).contains(&"append left2".into()), "it has its window");
+    }
+
+    #[test]
+    fn a_failed_hibernation_leaves_the_room_awake_and_in_order() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        bench.disk.engine.fail_next_hibernate();
+        assert_eq!(brief(&bench.tick()), ["hibernate"]);
+        assert!(brief(&bench.give(publish(1, 7, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["append m2"]);
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7"]);
+        assert_eq!(brief(&bench.tick()), ["hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["slept"]);
+    }
+}
+
+mod sleep {
+    use super::*;
+
+    #[test]
+    fn a_keyed_publish_after_a_wake_waits_for_the_keys_and_all_behind_it_keeps_its_place() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        bench.give(publish(1, 7, Some("k")));
+        let behind = [publish(2, 8, None), join(3, None), publish(1, 9, Some("k"))];
+        assert!(brief(&bench.give_all(behind)).is_empty());
+        assert!(brief(&bench.give(gone(2, Gone::Ended))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["woke", "keys"]);
+        assert!(brief(&bench.give(publish(1, 10, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["append m1+m2+seat3+ended2+m3"]);
+        let heard = ["hear 1", "ok 1 7", "hear 2", "ok 2 8", "welcome 3", "dup 1 9"];
+        let rest = ["hear 3", "ok 1 10"];
+        assert_eq!(brief(&bench.answer()), [&heard[..], &rest[..]].concat());
+    }
+
+    #[test]
+    fn an_operators_word_comes_after_what_is_on_its_way_and_before_what_waits() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        bench.give(publish(1, 7, None));
+        let out = bench.give_all([operate(Operation::Hibernate, 1), publish(1, 8, None)]);
+        assert!(brief(&out).is_empty(), "message 2 is still on its way");
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7", "hibernate"]);
+        assert!(brief(&bench.give(publish(1, 9, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["slept", "tell 1 asleep", "open"]);
+        assert_eq!(brief(&bench.answer()), ["woke", "append m3+m4"]);
+        assert_eq!(brief(&bench.answer()), ["hear 3", "ok 1 8", "hear 4", "ok 1 9"]);
+    }
+
+    #[test]
+    fn a_wake_while_the_room_falls_asleep_of_itself_keeps_it_awake() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        assert_eq!(brief(&bench.tick()), ["hibernate"]);
+        assert!(brief(&bench.give(operate(Operation::Wake, 1))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["tell 1 awake"]);
+    }
+
+    #[test]
+    fn a_wake_behind_an_operators_hibernate_is_done_after_it() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        let out = bench.give(operate(Operation::Hibernate, 1));
+        assert_eq!(brief(&out), ["hibernate"]);
+        bench.give(operate(Operation::Wake, 2));
+        assert_eq!(brief(&bench.answer()), ["slept", "tell 1 asleep", "open"]);
+        assert_eq!(brief(&bench.answer()), ["woke", "tell 2 awake"]);
+    }
+
+    #[test]
+    fn joins_leaves_and_windows_neither_wake_a_room_nor_keep_it_awake() {
+        let mut bench = bench();
+        let claim = bench.seated(1);
+        bench.give(gone(1, Gone::Lost));
+        bench.give(join(2, Some(claim)));
+        bench.answer();
+        bench.give(gone(2, Gone::Lost));
+        while bench.deadline().is_some() {
+            assert!(!brief(&bench.tick()).contains(&"open".into()));
+            bench.answer_all();
+        }
+        bench.seated(3);
+        bench.awake(3);
+        let sleeps_at = bench.deadline();
+        bench.now_ms += 5_000;
+        bench.seated(4);
+        bench.give(gone(4, Gone::Ended));
+        bench.answer();
+        assert_eq!(bench.deadline(), sleeps_at);
+    }
+
+    /// A keeper said once that nobody needs it. If an answer of the store lay in its mailbox at
+    /// that moment it was not let go, never said so again, and stayed for ever.
+    #[test]
+    fn a_keeper_that_was_not_let_go_asks_again() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.give(gone(1, Gone::Ended));
+        assert_eq!(brief(&bench.answer()), ["retire"]);
+        let late = Input::Hibernated(Ok(()));
+        assert_eq!(brief(&bench.give(late)), ["retire"]);
+    }
+
+    /// A hibernation was under way when the store failed. Its late answer was taken for that of
+    /// the next one, which was still moving the room when it was said to be done.
+    #[test]
+    fn the_answer_of_a_hibernation_that_was_given_up_is_not_the_next_ones() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        assert_eq!(brief(&bench.give(operate(Operation::Hibernate, 1))), ["hibernate"]);
+        bench.disk.engine.fail_next_append(false);
+        bench.give(join(2, None));
+        let out = brief(&bench.answer_at(1));
+        assert_eq!(out, ["close 2 store_unavailable", "tell 1 unavailable"]);
+        bench.tick();
+        assert_eq!(brief(&bench.answer_at(1)), ["woke"]);
+        let out = brief(&bench.give(operate(Operation::Hibernate, 2)));
+        assert!(out.is_empty(), "the room is still being moved: {out:?}");
+        assert_eq!(brief(&bench.answer()), ["hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["slept", "tell 2 asleep"]);
+    }
+}
