@@ -20,9 +20,12 @@ use crate::seeds::Trace;
 /// Midnight of the simulated world's first day.
 pub const BEGIN: u64 = 1_760_000_000_000;
 
-/// A moment of the simulated world.
+/// A moment of the simulated world. Its wall clock is set back by five seconds now and then,
+/// and forward again.
 pub fn moment(ms: u64) -> Now {
-    Now { wall: Timestamp(BEGIN + ms), ms }
+    let is_set_back = (ms / 7_000) % 3 == 2;
+    let wall = BEGIN + ms - if is_set_back { 5_000 } else { 0 };
+    Now { wall: Timestamp(wall), ms }
 }
 
 /// What lies in a mailbox.
