@@ -34,6 +34,14 @@ pub fn is_decent(text: &str) -> bool {
     true
 }
 
+/// Whether a text is an object, if it is JSON at all.
+///
+/// To be asked before a text is read into fields: the parser would take a list for them, too,
+/// by position.
+pub fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
 /// The length of the escape at the front, or `None` if it is half of a surrogate pair.
 fn escape(bytes: &[u8]) -> Option<usize> {
     match unit(bytes) {

@@ -41,7 +41,7 @@ struct Fields<'a> {
 
 /// Reads one text frame. `None`: no JSON, an unknown type, or a field is missing.
 pub fn decode(text: &str) -> Option<ClientFrame> {
-    if !json::is_decent(text) {
+    if !json::is_object(text) || !json::is_decent(text) {
         return None;
     }
     let fields: Fields<'_> = serde_json::from_str(text).ok()?;
@@ -159,6 +159,9 @@ fn said(data: &str) -> Option<(String, Option<&RawValue>)> {
     if let Ok(text) = serde_json::from_str::<String>(data) {
         return Some((text, None));
     }
+    if !json::is_object(data) {
+        return None;
+    }
     let texts: Texts<'_> = serde_json::from_str(data).ok()?;
     let is_text = |value| match value {
         Some(serde_json::Value::String(text)) => Some(text),
@@ -199,7 +202,7 @@ mod tests {
         for data in [r#""hi""#, r#"{"text":"hi"}"#, r#"{"message":"hi","n":[1]}"#] {
             assert_eq!(shown(data).as_deref(), Some(hi), "{data}");
         }
-        for other in ["1", "null", "{}", "[\"hi\"]", r#"{"text":1}"#] {
+        for other in ["1", "null", "{}", r#"["hi",null,null]"#, r#"{"text":1}"#] {
             assert_eq!(shown(other), None, "{other}");
         }
     }
@@ -211,6 +214,7 @@ mod tests {
             "x",
             "{}",
             "[]",
+            r#"["join","ada",null,null]"#,
             r#"{"type":"join"}"#,
             r#"{"type":"join","name":1}"#,
             r#"{"type":"chat","message":"x"}"#,

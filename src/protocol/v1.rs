@@ -143,13 +143,22 @@ struct SinceFields {
     seq: u64,
 }
 
-/// Reads one frame.
+/// Reads one frame of a client that has said hello.
 pub fn decode(kind: BodyKind, body: &[u8]) -> Result<ClientFrame, Refusal> {
+    read(kind, body, true)
+}
+
+/// Reads one frame of a client that has yet to say hello: only that and a ping are frames.
+pub fn decode_first(kind: BodyKind, body: &[u8]) -> Result<ClientFrame, Refusal> {
+    read(kind, body, false)
+}
+
+fn read(kind: BodyKind, body: &[u8], greeted: bool) -> Result<ClientFrame, Refusal> {
     match kind {
-        BodyKind::Json => decode_json(body, None),
+        BodyKind::Json => read_json(body, None, greeted),
         BodyKind::Binary => {
             let (header, bytes) = split_binary(body).ok_or(PROTOCOL_ERROR)?;
-            decode_json(header, Some(bytes))
+            read_json(header, Some(bytes), greeted)
         }
     }
 }
@@ -162,21 +171,26 @@ pub fn split_binary(body: &[u8]) -> Option<(&[u8], &[u8])> {
     body[taken..].split_at_checked(usize::try_from(length).ok()?)
 }
 
-fn decode_json(text: &[u8], bytes: Option<&[u8]>) -> Result<ClientFrame, Refusal> {
+fn read_json(text: &[u8], bytes: Option<&[u8]>, greeted: bool) -> Result<ClientFrame, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::Close(CloseReason::InvalidUtf8))?;
-    if !json::is_decent(text) {
+    if !json::is_object(text) || !json::is_decent(text) {
         return Err(PROTOCOL_ERROR);
     }
     let fields: Fields<'_> = match serde_json::from_str(text) {
         Ok(fields) => fields,
-        // An object all the same: a field that stands twice. Everything else is no object.
-        Err(error) if error.is_data() && text.trim_start().starts_with('{') => {
+        // An object all the same: a field that stands twice.
+        Err(error) if error.is_data() => {
             return Err(bad_request(None, format!("the frame cannot be read: {error}")));
         }
         Err(_) => return Err(PROTOCOL_ERROR),
     };
-    let id = number(None, "id", fields.id)?;
-    let kind: Option<String> = typed(id, "type", "a text", fields.kind)?;
+    let id = number(None, "id", fields.id);
+    let known = id.as_ref().ok().copied().flatten();
+    let kind: Result<Option<String>, _> = typed(known, "type", "a text", fields.kind);
+    if !greeted && !matches!(&kind, Ok(Some(kind)) if kind == "hello" || kind == "ping") {
+        return Err(PROTOCOL_ERROR);
+    }
+    let (id, kind) = (id?, kind?);
     match kind.as_deref() {
         Some("hello") => fields.hello(id).map(|hello| ClientFrame::Hello(Box::new(hello))),
         Some("publish") => fields.publish(id, bytes).map(ClientFrame::Publish),
@@ -197,8 +211,11 @@ fn decode_json(text: &[u8], bytes: Option<&[u8]>) -> Result<ClientFrame, Refusal
 
 impl Fields<'_> {
     fn hello(&self, id: Option<u64>) -> Result<Hello, Refusal> {
-        let since: Option<SinceFields> =
-            typed(id, "since", r#"{"epoch":"…","seq":0}"#, self.since)?;
+        const SINCE: &str = r#"{"epoch":"…","seq":0}"#;
+        if self.since.is_some_and(|since| !json::is_object(since.get())) {
+            return Err(bad_request(id, format!("since should be {SINCE}")));
+        }
+        let since: Option<SinceFields> = typed(id, "since", SINCE, self.since)?;
         let since = since.map(|s| Since { epoch: s.epoch.parse().ok(), seq: s.seq });
         if since.as_ref().is_some_and(|since| since.seq > INTEGER) {
             return Err(bad_request(id, "since.seq is greater than 2^53-1".into()));
@@ -568,7 +585,10 @@ mod tests {
         assert_eq!(error_code(r#"{"id":2}"#), Some((Some(2), BadRequest)));
         assert_eq!(error_code(r#"{"type":"ping","type":"ping"}"#), Some((None, BadRequest)));
         assert_eq!(error_code(r#"{"type":"dance","id":3}"#), Some((Some(3), UnknownType)));
-        for bad in ["", "{", "[]", "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"] {
+        let by_position = format!("[\"ping\",5{}]", ",null".repeat(10));
+        for bad in
+            ["", "{", "[]", &by_position, "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"]
+        {
             assert_eq!(read(bad), Err(PROTOCOL_ERROR), "{bad}");
         }
         let deep = format!(r#"{{"type":"publish","data":{}1{}}}"#, "[".repeat(40), "]".repeat(40));

@@ -143,7 +143,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
                 let _ = self.socket.flush(); // its answer lands in `control`
                 Received::End(End::Closed(frame.map(|frame| u16::from(frame.code).into())))
             }
-            Ok(_) => Received::Alive,
+            Ok(_) => {
+                let _ = self.socket.flush(); // a ping's pong is due now, not with the next frame
+                Received::Alive
+            }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Poll::Pending;
             }

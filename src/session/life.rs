@@ -17,7 +17,7 @@ use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{ClientFrame, ErrorCode, Hello, Refusal, ServerFrame, decode};
+use crate::protocol::v1::{ClientFrame, Hello, Refusal, ServerFrame, decode, decode_first};
 use crate::protocol::{
     Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
 };
@@ -251,10 +251,10 @@ impl<L: Link> Life<L> {
 
     async fn read_v1(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
         let is_greeted = self.mailbox.is_some();
-        match decode(kind, body) {
+        let frame = if is_greeted { decode(kind, body) } else { decode_first(kind, body) };
+        match frame {
             Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
             Ok(ClientFrame::Hello(hello)) if !is_greeted => return self.hello(*hello).await,
-            Ok(_) if !is_greeted => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Publish(publish)) => {
                 if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
@@ -269,9 +269,6 @@ impl<L: Link> Life<L> {
             Ok(ClientFrame::Bye) => {
                 let closing = Closing { reason: CloseReason::Ended, retry_after: None };
                 return Err(Ending::Ours { gone: Gone::Ended, closing });
-            }
-            Err(Refusal::Error { code: ErrorCode::UnknownType, .. }) if !is_greeted => {
-                return Err(Ending::ours(CloseReason::ProtocolError));
             }
             Err(refusal) => return self.refuse(refusal),
         }
@@ -337,17 +334,19 @@ impl<L: Link> Life<L> {
             self.place.metrics.frames_ignored.inc();
             return Ok(());
         };
-        if let seed::ClientFrame::Join { name } = frame {
-            let name = fitting(name, self.place.settings.limits.name_chars);
-            if std::mem::replace(&mut self.seed.joined, true) {
-                let connection = self.connection;
-                return self.send_mail(Mail::Rename { connection, name }).await;
+        let frame = match frame {
+            seed::ClientFrame::Join { name } if !self.seed.joined => {
+                self.seed.joined = true;
+                let name = fitting(name, self.place.settings.limits.name_chars);
+                return self.join(Join { name: Some(name), ..self.blank_join() }).await;
             }
-            return self.join(Join { name: Some(name), ..self.blank_join() }).await;
-        }
-        if !self.seed.joined && matches!(frame, seed::ClientFrame::Chat { .. }) {
-            return Err(Ending::ours(CloseReason::WithoutName));
-        }
+            // Who has joined only takes another name, and that is counted.
+            seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
+            seed::ClientFrame::Chat { .. } if !self.seed.joined => {
+                return Err(Ending::ours(CloseReason::WithoutName));
+            }
+            other => other,
+        };
         if let Err(wait) = self.seed.take(Instant::now()) {
             let frame = wrap_json(L::framing(self.profile), &wait.to_json());
             self.reader.outbox().send(frame, false);

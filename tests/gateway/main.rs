@@ -3,10 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod bad_input;
+mod bad_quic;
+mod bad_websocket;
 mod hibernate;
 mod http;
 mod life;
 mod operator;
 mod publish;
 mod resume;
+mod seed;
+mod seed_endings;
+mod seed_mixed;
 mod support;

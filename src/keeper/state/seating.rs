@@ -149,8 +149,10 @@ impl State {
         if join.watch {
             out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
         }
-        if before.is_none_or(|seat| seat.row.left) {
-            self.announce_join(now, &name, out);
+        match before {
+            Some(seat) if !seat.row.left && seat.row.name == name => {}
+            Some(seat) if !seat.row.left => self.announce_users(out), // by another name
+            _ => self.announce_join(now, &name, out),
         }
         if let Some(how) = gone {
             self.gone(now, connection, how, out);

@@ -67,7 +67,6 @@ struct Quic {
     send: SendStream,
     recv: RecvStream,
     read: BytesMut,
-    _endpoint: Endpoint<wtransport::endpoint::endpoint_side::Client>,
 }
 
 impl Client {
@@ -179,6 +178,79 @@ impl Client {
         let _ = quic.send.write_all(bytes).await;
     }
 
+    /// The QUIC connection itself; on WebTransport only.
+    pub fn connection(&self) -> &Connection {
+        let Wire::WebTransport(quic) = &self.wire else { panic!("not on a WebSocket") };
+        &quic.connection
+    }
+
+    /// Ends our direction of the stream; on WebTransport only.
+    pub async fn finish(&mut self) {
+        let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
+        let _ = quic.send.finish().await;
+    }
+
+    /// Asks the session for a sign of life below all protocols, and waits for it: by then it
+    /// has read everything before. On WebSocket only.
+    pub async fn is_heard(&mut self) {
+        let Wire::WebSocket(socket) = &mut self.wire else { panic!("not on WebTransport") };
+        socket.send(Message::Ping(Bytes::from_static(b"?"))).await.unwrap();
+        let pong = async {
+            loop {
+                match socket.next().await {
+                    Some(Ok(Message::Pong(_))) => return,
+                    Some(Ok(Message::Text(text))) => {
+                        self.put_back.push_back(serde_json::from_str(&text).unwrap());
+                    }
+                    other => panic!("{other:?} instead of a pong"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, pong).await.expect("a pong in time");
+    }
+
+    /// Joins as a client of the seed profile; the chats it is shown come back.
+    pub async fn seed_join(&mut self, name: &str) -> Vec<Value> {
+        self.send(json!({ "type": "join", "name": name, "timestamp": 1 })).await;
+        let mut history = Vec::new();
+        loop {
+            let frame = self.next().await;
+            match frame["type"].as_str() {
+                Some("chat") => history.push(frame),
+                Some("system") => {
+                    assert_eq!(frame["message"], format!("{name} joined the room"));
+                    assert!(frame["timestamp"].is_u64(), "{frame}");
+                    let users = self.next().await;
+                    assert!(users["users"].as_array().unwrap().contains(&name.into()), "{users}");
+                    return history;
+                }
+                other => panic!("{other:?} on joining: {frame}"),
+            }
+        }
+    }
+
+    /// Chats as a client of the seed profile.
+    pub async fn chat(&mut self, message: &str) {
+        self.send(json!({ "type": "chat", "message": message, "timestamp": 7 })).await;
+    }
+
+    /// The next list of users, sorted: who came in the same millisecond has no order. Nothing
+    /// else may come before it but lines of who joined.
+    pub async fn users(&mut self) -> Vec<String> {
+        loop {
+            let frame = self.next().await;
+            match frame["type"].as_str() {
+                Some("system") => {}
+                _ => return sorted_users(&frame),
+            }
+        }
+    }
+
+    /// The list of users that comes next, and no line before it: nobody joined.
+    pub async fn only_users(&mut self) -> Vec<String> {
+        sorted_users(&self.next().await)
+    }
+
     pub async fn publish(&mut self, id: u64, data: Value) {
         self.send(json!({ "type": "publish", "id": id, "data": data })).await;
     }
@@ -278,6 +350,13 @@ impl Client {
 
     // Away
 
+    /// Closes without a code; on WebSocket only.
+    pub async fn close_without_a_code(mut self) {
+        let Wire::WebSocket(socket) = &mut self.wire else { panic!("not on WebTransport") };
+        let _ = socket.close(None).await;
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+
     /// Closes with a code and waits until the gateway has noticed.
     pub async fn close(mut self, code: u16) {
         match &mut self.wire {
@@ -325,18 +404,22 @@ impl Wire {
     }
 }
 
+/// A WebTransport session without a stream; `None` if it was refused.
+pub async fn session(address: SocketAddr, path: &str, hashes: &[[u8; 32]]) -> Option<Connection> {
+    let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
+    let config = ClientConfig::builder()
+        .with_bind_address("127.0.0.1:0".parse().unwrap())
+        .with_server_certificate_hashes(hashes)
+        .build();
+    let endpoint = Endpoint::client(config).unwrap();
+    endpoint.connect(format!("https://{address}{path}")).await.ok()
+}
+
 impl Quic {
     async fn open(address: SocketAddr, room: &str, hashes: &[[u8; 32]]) -> Self {
-        let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
-        let config = ClientConfig::builder()
-            .with_bind_address("127.0.0.1:0".parse().unwrap())
-            .with_server_certificate_hashes(hashes)
-            .build();
-        let endpoint = Endpoint::client(config).unwrap();
-        let url = format!("https://{address}/rooms/{room}/wt");
-        let connection = endpoint.connect(url).await.unwrap();
+        let connection = session(address, &format!("/rooms/{room}/wt"), hashes).await.unwrap();
         let (send, recv) = connection.open_bi().await.unwrap().await.unwrap();
-        Self { connection, send, recv, read: BytesMut::new(), _endpoint: endpoint }
+        Self { connection, send, recv, read: BytesMut::new() }
     }
 
     async fn read(&mut self) -> Result<(Value, Vec<u8>), Last> {
@@ -360,6 +443,13 @@ impl Quic {
             }
         }
     }
+}
+
+fn sorted_users(frame: &Value) -> Vec<String> {
+    assert_eq!(frame["type"], "users", "{frame}");
+    let mut users: Vec<String> = serde_json::from_value(frame["users"].clone()).unwrap();
+    users.sort();
+    users
 }
 
 fn binary(body: &[u8]) -> (Value, Vec<u8>) {
