@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use self::reader::Cursor;
 use crate::protocol::{CloseReason, Epoch, Framing};
 
 pub use reader::{Filled, Lost, Reader, Tally};
@@ -55,7 +56,7 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Private {
-    seated: Option<Seated>,
+    seated: Option<Cursor>,
     urgent: VecDeque<Urgent>,
     ordered: VecDeque<Ordered>,
     bytes: usize,
@@ -117,7 +118,7 @@ impl Outbox {
 
     /// The session has its seat: what the room broadcasts is its from here on.
     pub fn seat(&self, seated: Seated) {
-        self.private().seated = Some(seated);
+        self.private().seated = Some(Cursor::new(seated));
         self.wake.notify_one();
     }
 

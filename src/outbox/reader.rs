@@ -29,12 +29,15 @@ pub struct Reader {
     cursor: Option<Cursor>,
 }
 
-struct Cursor {
+/// Where a session stands in the log.
+pub(super) struct Cursor {
     ring: Arc<Ring>,
     heads: watch::Receiver<u64>,
     epoch: Epoch,
     next: u64,
-    may_skip: bool,
+    /// While nothing was sent yet, the log may begin as late as here and there is still no hole:
+    /// behind the newest message of the moment of joining for who wants some history.
+    begins_by: u64,
 }
 
 /// What [`Reader::fill`] found.
@@ -90,8 +93,8 @@ impl Reader {
         let mut gathered = 0;
         loop {
             let mut private = self.outbox.private();
-            if let Some(seated) = private.seated.take() {
-                self.cursor = Some(Cursor::new(seated));
+            if let Some(cursor) = private.seated.take() {
+                self.cursor = Some(cursor);
             }
             while let Some(entry) = private.urgent.pop_front() {
                 private.bytes -= entry.frame.len();
@@ -119,7 +122,7 @@ impl Reader {
             match cursor.ring.take(cursor.next, until, self.outbox.framing) {
                 Taken::Piece(bytes, next) => {
                     tally.frames += next - cursor.next;
-                    cursor.next = next;
+                    cursor.pass(next);
                     gathered += bytes.len();
                     if !bytes.is_empty() {
                         unsent.push_back(bytes);
@@ -133,27 +136,29 @@ impl Reader {
 
     /// Adds what the store had from the cursor on.
     pub fn caught_up(&mut self, slice: &Slice, unsent: &mut VecDeque<Bytes>) -> Result<(), Lost> {
+        let until = self.outbox.private().ordered.front().map_or(u64::MAX, |entry| entry.after);
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         if slice.epoch != cursor.epoch {
             return Err(Lost::Epoch);
         }
         if slice.oldest > cursor.next {
-            if !cursor.may_skip {
+            if slice.oldest > cursor.begins_by {
                 return Err(Lost::Retention { oldest: slice.oldest });
             }
             cursor.next = slice.oldest;
         }
-        // What is on disk but not yet heard will come through the ring.
+        // What is on disk but not yet heard will come through the ring, and what waits for its
+        // place in the order comes before what is later.
         let head = cursor.ring.head();
-        let heard = slice.messages.partition_point(|message| message.seq <= head);
+        let heard = slice.messages.partition_point(|message| message.seq <= head.min(until));
         let unread = slice.messages.partition_point(|message| message.seq < cursor.next);
         let messages = slice.messages.get(unread..heard).unwrap_or(&[]);
         if let Some(newest) = messages.last() {
             debug_assert_eq!(messages[0].seq, cursor.next, "a slice has no hole");
-            cursor.next = newest.seq + 1;
+            cursor.pass(newest.seq + 1);
             let encoded = Encoded::new(messages, self.outbox.framing);
             unsent.push_back(encoded.piece(0, messages.len()));
-        } else if cursor.next <= head {
+        } else if cursor.next <= head.min(until) {
             // Somebody heard what the store does not have: this is not the log it was.
             return Err(Lost::Epoch);
         }
@@ -192,10 +197,17 @@ impl Reader {
 }
 
 impl Cursor {
-    fn new(seated: Seated) -> Self {
-        let heads = seated.ring.heads();
+    /// Made at the moment the seat is taken: what the ring has by then was there on joining.
+    pub(super) fn new(seated: Seated) -> Self {
         let Seated { ring, epoch, start, may_skip } = seated;
-        Self { ring, heads, epoch, next: start, may_skip }
+        let begins_by = if may_skip { ring.head() + 1 } else { start };
+        Self { heads: ring.heads(), ring, epoch, next: start, begins_by }
+    }
+
+    /// Everything before `next` is sent. From here on a gap would be a hole.
+    fn pass(&mut self, next: u64) {
+        self.next = next;
+        self.begins_by = next;
     }
 }
 
@@ -314,6 +326,45 @@ mod tests {
         fresh.fill();
         assert_eq!(fresh.reader.caught_up(&trimmed, &mut fresh.unsent), Ok(()));
         assert_eq!(fresh.fill(), Filled::Enough, "nothing is left to catch up with");
+    }
+
+    /// A member that had joined without a position was shown the log with a silent hole when
+    /// it fell behind retention later: it was still allowed to skip.
+    #[test]
+    fn a_fresh_reader_that_has_begun_or_is_live_is_not_led_over_a_hole() {
+        let mut begun = Fixture::seated(1, 4, true);
+        begun.fill();
+        begun.ring.clear();
+        begun.ring.push((5..=8).map(message).collect());
+        begun.ring.clear();
+        assert_eq!(begun.fill(), Filled::CatchUp { from: 5 });
+        let lost = begun.reader.caught_up(&slice(7..=8, 7), &mut begun.unsent);
+        assert_eq!(lost, Err(Lost::Retention { oldest: 7 }));
+
+        // Nothing was sent, but its `live` is going to say that it has everything up to 4.
+        let mut live = Fixture::seated(3, 4, true);
+        live.ring.push((5..=8).map(message).collect());
+        live.ring.clear();
+        assert_eq!(live.fill(), Filled::CatchUp { from: 3 });
+        let lost = live.reader.caught_up(&slice(6..=8, 6), &mut live.unsent);
+        assert_eq!(lost, Err(Lost::Retention { oldest: 6 }));
+        assert_eq!(live.reader.caught_up(&slice(5..=8, 5), &mut live.unsent), Ok(()));
+        assert_eq!(live.written(), "5678");
+    }
+
+    /// `live` came behind messages that are later than it, when they were read in one slice:
+    /// a client's position went back, and it got them twice the next time.
+    #[test]
+    fn what_waits_for_its_place_stands_there_in_a_catch_up_too() {
+        let mut fix = Fixture::seated(1, 2, false);
+        fix.outbox.send_after(2, frame("L"));
+        fix.ring.push((3..=4).map(message).collect());
+        fix.ring.clear();
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 1 });
+        assert_eq!(fix.reader.caught_up(&slice(1..=4, 1), &mut fix.unsent), Ok(()));
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 3 });
+        assert_eq!(fix.reader.caught_up(&slice(3..=4, 1), &mut fix.unsent), Ok(()));
+        assert_eq!(fix.written(), "12L34");
     }
 
     #[test]
