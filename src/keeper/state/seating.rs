@@ -133,8 +133,10 @@ impl State {
         if join.watch {
             out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
         }
-        if before.is_none_or(|seat| seat.row.left) {
-            self.announce_join(now, &name, out);
+        match before.filter(|seat| !seat.row.left) {
+            None => self.announce_join(now, &name, out),
+            Some(before) if before.row.name != name => self.announce_users(out),
+            Some(_) => {}
         }
         if let Some(how) = gone {
             self.gone(now, connection, how, out);
