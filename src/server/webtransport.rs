@@ -82,16 +82,21 @@ async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr
         let request = incoming.await?;
         Ok::<_, ConnectionError>(accept(&cx, request, listener).await)
     });
-    let Ok(Ok(Some((connection, room, entered)))) = accepted.await else {
+    let Ok(Ok(Some((connection, room, mut entered)))) = accepted.await else {
         debug!(%peer, "a WebTransport handshake came to nothing");
         return;
     };
     // The stream that carries everything; a client that opens none never says hello.
-    let (send, recv) = match timeout(cx.session.hello_timeout, connection.accept_bi()).await {
+    let opened = tokio::select! {
+        opened = timeout(cx.session.hello_timeout, connection.accept_bi()) => {
+            opened.map_err(|_| CloseReason::NoHello)
+        }
+        _ = entered.drained() => Err(CloseReason::Drain),
+    };
+    let (send, recv) = match opened {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
-        Err(_) => {
-            let reason = CloseReason::NoHello;
+        Err(reason) => {
             cx.metrics.sessions_closed.of(reason.slug()).inc();
             connection.close(code(reason.code(Profile::V1)), reason.slug().as_bytes());
             return;

@@ -97,7 +97,7 @@ impl Sessions {
 
 impl Entered {
     /// Waits until everybody is sent home: the spread of their returns.
-    pub(super) async fn drained(&mut self) -> Duration {
+    pub async fn drained(&mut self) -> Duration {
         let spread = match self.drain.wait_for(Option::is_some).await {
             Ok(spread) => *spread,
             Err(_) => None, // cannot be: the sender lives in `shared`
