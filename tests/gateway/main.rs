@@ -3,10 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod crash;
+mod deploy;
 mod hibernate;
 mod http;
 mod life;
+mod liveness;
 mod operator;
 mod publish;
 mod resume;
+mod seats;
+mod slow;
 mod support;
