@@ -135,6 +135,7 @@ both! {
             Transport::WebSocket => "dormouse_frames_received_total{transport=\"websocket\"}",
             Transport::WebTransport => "dormouse_frames_received_total{transport=\"webtransport\"}",
         };
+        let hello = 1.0;
         let asks = async {
             loop {
                 slow.send(json!({ "type": "ping", "id": 9_007_199_254_740_991u64 })).await;
@@ -142,7 +143,7 @@ both! {
         };
         let answers = tokio::select! {
             () = asks => unreachable!(),
-            still = house.until_still(frames) => still,
+            still = house.until_still(frames, hello) => still,
         };
         // A pong has 40 bytes. 16 KiB of them are kept, and the buffers on the way take some.
         assert!(answers < 20_000.0, "{answers}");
@@ -165,7 +166,7 @@ both! {
         };
         let said = tokio::select! {
             () = says => unreachable!(),
-            still = house.until_still("dormouse_messages_total") => still as u64,
+            still = house.until_still("dormouse_messages_total", 0.0) => still as u64,
         };
         assert!(said < MANY, "{said}");
         for n in 0..said {

@@ -180,17 +180,16 @@ impl House {
         tokio::time::timeout(DEADLINE, waiting).await.expect("the metric gets there in time");
     }
 
-    /// Waits until a line of the metrics has moved and then stopped for a while, and says where.
+    /// Waits until a line of the metrics is beyond `from` and stands still, and says where.
     /// It may go on later: this is for what must *not* grow.
-    pub async fn until_still(&self, line: &str) -> f64 {
+    pub async fn until_still(&self, line: &str, from: f64) -> f64 {
         let waiting = async {
             let mut interval = tokio::time::interval(Duration::from_millis(100));
-            let start = self.metric(line).await;
-            let mut before = start;
+            let mut before = from;
             loop {
                 interval.tick().await;
                 let now = self.metric(line).await;
-                if now == before && now > start {
+                if now == before && now > from {
                     return now;
                 }
                 before = now;
