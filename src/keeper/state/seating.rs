@@ -129,7 +129,6 @@ impl State {
             out.push(Output::Close { connection: older, reason, retry_after: None });
             out.push(Output::Forget(older));
         }
-        self.take_place(connection, start.seq, start.may_skip, out);
         let Position { epoch, newest, oldest, .. } = self.head;
         let welcome = Welcome {
             session: claim.seal(&self.secret, &self.room),
@@ -144,7 +143,9 @@ impl State {
             seat: if before.is_some() { SeatKept::Kept } else { SeatKept::New },
             limits: Limits { message: self.settings.message_bytes },
         };
+        // Its session reads the ring from the moment it has its place: the welcome comes before.
         out.push(Output::Send(connection, ServerFrame::Welcome(Box::new(welcome))));
+        self.take_place(connection, start.seq, start.may_skip, out);
         out.push(Output::SendAfter(connection, newest, ServerFrame::Live { seq: newest }));
         if join.watch {
             out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
