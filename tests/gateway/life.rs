@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{ask, config, house};
 use dormouse::gateway::{Gateway, StartError};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+
+use crate::support::process::{ANYWHERE, dormouse, open, run};
+use crate::support::{ask, config, house};
 
 #[tokio::test]
 async fn tcp_and_udp_stand_at_the_same_address() {
@@ -87,22 +89,6 @@ async fn a_drain_lets_nobody_in_and_ends_when_all_have_left() {
     std::net::UdpSocket::bind(address).expect("UDP is given back too");
 }
 
-fn dormouse(dir: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
-    command.current_dir(dir).args(arguments);
-    for (name, _) in
-        std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("DORMOUSE_"))
-    {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = dormouse(dir, arguments).output().unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
-}
-
 #[test]
 fn check_reads_the_configuration_and_says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,32 +99,6 @@ fn check_reads_the_configuration_and_says_what_is_wrong() {
     assert_eq!(run(dir.path(), &["check"]), (Some(1), complaint.into()));
     assert_eq!(run(dir.path(), &["--room-sleep-after", "5s", "check"]).0, Some(0), "a flag wins");
     assert_eq!(run(dir.path(), &["check", "--room-sleep-after=5s"]).0, Some(0), "on either side");
-}
-
-const ANYWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"];
-
-/// A process that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill(); // it has left already when all went well
-    }
-}
-
-impl Running {
-    fn told(mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-        self.0.wait().unwrap().code()
-    }
-}
-
-/// Starts it and reads the line it says.
-fn open(mut command: Command) -> (Running, String) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    (Running(child), line)
 }
 
 #[test]

@@ -112,6 +112,7 @@ both! {
         }
         let mut bob = house.connect(transport.other(), "lobby").await;
         bob.send(json!({ "type": "hello", "since": position })).await;
+        assert_eq!(bob.next_of("welcome").await["position"]["seq"], GAP);
         for n in 0..100 {
             ann.publish(n, json!({ "n": GAP + n })).await;
         }
@@ -120,7 +121,6 @@ both! {
             let message = loop {
                 let frame = bob.next().await;
                 match frame["type"].as_str().unwrap() {
-                    "welcome" => {}
                     "live" => live_at = Some((frame["seq"].clone(), expected)),
                     "message" => break frame,
                     other => panic!("{other}"),

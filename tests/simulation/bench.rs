@@ -160,6 +160,7 @@ pub fn blank_join(connection: u64, profile: Profile, claim: Option<Claim>) -> Jo
         since: None,
         history: 100,
         watch: false,
+        presence: Default::default(),
         accepted: None,
         oldest: None,
         fresh_sid: Sid(connection),
@@ -172,6 +173,7 @@ pub fn publish(connection: u64, id: u64, key: Option<&str>) -> Input {
         connection: Connection(connection),
         id: Some(id),
         key: key.map(str::to_owned),
+        to: None,
         payload: Payload::Json(format!("\"m{id}\"")),
     })
 }

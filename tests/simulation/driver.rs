@@ -1,17 +1,14 @@
 //! Does with a keeper's state what the keeper's task does, one turn at a time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use dormouse::keeper::Settings;
 use dormouse::keeper::state::{
     Found, Input, Inspection, Mail, Now, Operation, Output, State, Ticket, Unavailable,
 };
-use dormouse::outbox::{Outbox, Ring, Seated};
-use dormouse::protocol::framing::wrap_json;
-use dormouse::protocol::v1::ServerFrame;
-use dormouse::protocol::{Framing, Timestamp};
-use dormouse::room::Connection;
+use dormouse::keeper::{Delivery, Settings};
+use dormouse::outbox::Outbox;
+use dormouse::protocol::Timestamp;
 use dormouse::store::Engine;
 
 use crate::disk::{Ask, Disk};
@@ -20,9 +17,12 @@ use crate::seeds::Trace;
 /// Midnight of the simulated world's first day.
 pub const BEGIN: u64 = 1_760_000_000_000;
 
-/// A moment of the simulated world.
+/// A moment of the simulated world. Its wall clock is set back by five seconds now and then,
+/// and forward again.
 pub fn moment(ms: u64) -> Now {
-    Now { wall: Timestamp(BEGIN + ms), ms }
+    let is_set_back = (ms / 7_000) % 3 == 2;
+    let wall = BEGIN + ms - if is_set_back { 5_000 } else { 0 };
+    Now { wall: Timestamp(wall), ms }
 }
 
 /// What lies in a mailbox.
@@ -34,8 +34,7 @@ pub enum Letter {
 /// A keeper at work.
 pub struct Driver {
     state: State,
-    ring: Arc<Ring>,
-    outboxes: BTreeMap<Connection, Arc<Outbox>>,
+    delivery: Delivery,
     backlog: VecDeque<Letter>,
     out: Vec<Output>,
     trace: Trace,
@@ -62,8 +61,7 @@ impl Driver {
         let state = State::new(disk.room.clone(), settings.clone(), secret, found, now, &mut out);
         let mut driver = Self {
             state,
-            ring: Ring::new(0, settings.outbox.clone()),
-            outboxes: BTreeMap::new(),
+            delivery: Delivery::new(settings.outbox.clone()),
             backlog: VecDeque::new(),
             out,
             trace,

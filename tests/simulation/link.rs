@@ -114,6 +114,7 @@ impl Link {
             match self.reader.fill(&mut unsent, &mut Tally::default()) {
                 Filled::Enough => break None,
                 Filled::Close(closing) => break Some(End::Told(closing)),
+                Filled::AskForMembers => unreachable!("the ring's clock is not ours"),
                 Filled::CatchUp { from } => {
                     let slice = disk.engine.read(&disk.room, from, SLICE_MESSAGES, disk.page_bytes);
                     let Ok(slice) = slice else { break Some(End::Unwell) };

@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use dormouse::protocol::framing::{put_varint, varint};
 use dormouse::protocol::v1::split_binary;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async};
+use wtransport::endpoint::endpoint_side;
+use wtransport::error::ConnectingError;
 use wtransport::tls::Sha256Digest;
 use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
 
@@ -63,11 +66,29 @@ enum Wire {
 }
 
 struct Quic {
-    connection: Connection,
+    bare: Bare,
     send: SendStream,
     recv: RecvStream,
     read: BytesMut,
 }
+
+/// A WebTransport session on which no stream was opened yet.
+pub struct Bare {
+    pub connection: Connection,
+    _endpoint: Endpoint<endpoint_side::Client>,
+}
+
+/// How much a connection takes from the gateway while nobody reads from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// What is usual.
+    Plenty,
+    /// As little as the system lets it.
+    Little,
+}
+
+/// The receive window of a connection that takes little.
+const LITTLE: u32 = 16 * 1024;
 
 impl Client {
     pub async fn connect(
@@ -75,28 +96,44 @@ impl Client {
         address: SocketAddr,
         room: &str,
         hashes: &[[u8; 32]],
+        takes: Takes,
     ) -> Self {
         match transport {
-            Transport::WebSocket => Self::websocket(address, room, Some("dormouse.v1")).await,
+            Transport::WebSocket => {
+                Self::websocket(address, room, Some("dormouse.v1"), takes).await
+            }
             Transport::WebTransport => {
-                let quic = Quic::open(address, room, hashes).await;
-                Self::over(Wire::WebTransport(Box::new(quic)))
+                let bare = Bare::open(address, room, hashes, takes).await.unwrap();
+                Self::over(Wire::WebTransport(Box::new(Quic::over(bare).await)))
             }
         }
     }
 
     pub async fn seed(address: SocketAddr, room: &str) -> Self {
-        Self::websocket(address, room, None).await
+        Self::websocket(address, room, None, Takes::Plenty).await
     }
 
-    async fn websocket(address: SocketAddr, room: &str, protocol: Option<&'static str>) -> Self {
+    async fn websocket(
+        address: SocketAddr,
+        room: &str,
+        protocol: Option<&'static str>,
+        takes: Takes,
+    ) -> Self {
         let url = format!("ws://{address}/rooms/{room}/ws");
         let mut request = url.into_client_request().unwrap();
         if let Some(protocol) = protocol {
             let value = protocol.parse().unwrap();
             request.headers_mut().insert("sec-websocket-protocol", value);
         }
-        let (socket, _) = connect_async(request).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        if takes == Takes::Little {
+            socket.set_recv_buffer_size(LITTLE).unwrap();
+            socket.set_send_buffer_size(LITTLE).unwrap();
+        }
+        let stream = socket.connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = client_async(request, stream).await.unwrap();
         Self::over(Wire::WebSocket(Box::new(socket)))
     }
 
@@ -116,7 +153,8 @@ impl Client {
     pub async fn hello(&mut self, mut hello: Value) -> Vec<Value> {
         hello["type"] = "hello".into();
         self.send(hello).await;
-        self.welcome = self.next_of("welcome").await;
+        self.welcome = self.next().await;
+        assert_eq!(self.welcome["type"], "welcome", "nothing comes before it");
         self.position = json!({ "epoch": self.welcome["position"]["epoch"], "seq": 0 });
         self.until_live().await
     }
@@ -183,7 +221,7 @@ impl Client {
         match &self.wire {
             Wire::WebSocket(_) => self.send(frame).await,
             Wire::WebTransport(quic) => {
-                quic.connection.send_datagram(frame.to_string()).unwrap();
+                quic.bare.connection.send_datagram(frame.to_string()).unwrap();
             }
         }
     }
@@ -191,7 +229,7 @@ impl Client {
     /// Asks on a stream of its own, on WebTransport, and reads the answer there.
     pub async fn ask_aside(&mut self, frame: Value) -> Value {
         let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
-        let (mut send, recv) = quic.connection.open_bi().await.unwrap().await.unwrap();
+        let (mut send, recv) = quic.bare.connection.open_bi().await.unwrap().await.unwrap();
         let body = frame.to_string();
         let mut record = BytesMut::new();
         put_varint(body.len() as u64 + 1, &mut record);
@@ -215,7 +253,7 @@ impl Client {
     /// The QUIC connection itself; on WebTransport only.
     pub fn connection(&self) -> &Connection {
         let Wire::WebTransport(quic) = &self.wire else { panic!("not on a WebSocket") };
-        &quic.connection
+        &quic.bare.connection
     }
 
     /// Ends our direction of the stream; on WebTransport only.
@@ -345,6 +383,11 @@ impl Client {
         self.message().await["data"]["text"].as_str().unwrap().to_owned()
     }
 
+    /// The names in the next `users` line, whatever comes before it; sorted.
+    pub async fn roster(&mut self) -> Vec<String> {
+        sorted_users(&self.next_of("users").await)
+    }
+
     /// Whether nothing comes before the answer to a ping but news of who is here: nothing was on
     /// its way.
     pub async fn hears_nothing(&mut self) -> bool {
@@ -366,7 +409,7 @@ impl Client {
                     close = frame;
                     // What a browser's client does when it reads the frame.
                     if let Wire::WebTransport(quic) = &self.wire {
-                        quic.connection.close(VarInt::from_u32(0), b"");
+                        quic.bare.connection.close(VarInt::from_u32(0), b"");
                         return (close, Last::Closed(None, String::new()));
                     }
                 }
@@ -396,6 +439,11 @@ impl Client {
         while let Some(Ok(_)) = socket.next().await {}
     }
 
+    /// Reads to the end and leaves, as a client does that is told to.
+    pub async fn leave(mut self) -> (Value, Last) {
+        self.closed().await
+    }
+
     /// Closes with a code and waits until the gateway has noticed.
     pub async fn close(mut self, code: u16) {
         match &mut self.wire {
@@ -405,7 +453,7 @@ impl Client {
                 while let Some(Ok(_)) = socket.next().await {}
             }
             Wire::WebTransport(quic) => {
-                quic.connection.close(VarInt::from_u32(code.into()), b"");
+                quic.bare.connection.close(VarInt::from_u32(code.into()), b"");
             }
         }
     }
@@ -414,7 +462,7 @@ impl Client {
     pub fn drop_connection(self) {
         match self.wire {
             Wire::WebSocket(socket) => drop(socket),
-            Wire::WebTransport(quic) => quic.connection.close(VarInt::from_u32(0), b""),
+            Wire::WebTransport(quic) => quic.bare.connection.close(VarInt::from_u32(0), b""),
         }
     }
 }
@@ -454,11 +502,34 @@ pub async fn session(address: SocketAddr, path: &str, hashes: &[[u8; 32]]) -> Op
     endpoint.connect(format!("https://{address}{path}")).await.ok()
 }
 
+impl Bare {
+    pub async fn open(
+        address: SocketAddr,
+        room: &str,
+        hashes: &[[u8; 32]],
+        takes: Takes,
+    ) -> Result<Self, ConnectingError> {
+        let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
+        let mut config = ClientConfig::builder()
+            .with_bind_address("127.0.0.1:0".parse().unwrap())
+            .with_server_certificate_hashes(hashes)
+            .build();
+        if takes == Takes::Little {
+            let mut transport = quinn::TransportConfig::default();
+            transport.stream_receive_window(LITTLE.into()).receive_window((2 * LITTLE).into());
+            config.quic_config_mut().transport_config(Arc::new(transport));
+        }
+        let endpoint = Endpoint::client(config).unwrap();
+        let url = format!("https://{address}/rooms/{room}/wt");
+        let connection = endpoint.connect(url).await?;
+        Ok(Self { connection, _endpoint: endpoint })
+    }
+}
+
 impl Quic {
-    async fn open(address: SocketAddr, room: &str, hashes: &[[u8; 32]]) -> Self {
-        let connection = session(address, &format!("/rooms/{room}/wt"), hashes).await.unwrap();
-        let (send, recv) = connection.open_bi().await.unwrap().await.unwrap();
-        Self { connection, send, recv, read: BytesMut::new() }
+    async fn over(bare: Bare) -> Self {
+        let (send, recv) = bare.connection.open_bi().await.unwrap().await.unwrap();
+        Self { bare, send, recv, read: BytesMut::new() }
     }
 
     async fn read(&mut self) -> Result<(Value, Vec<u8>), Last> {
@@ -477,7 +548,7 @@ impl Quic {
             let mut buffer = [0; 16 * 1024];
             let read = tokio::select! {
                 read = self.recv.read(&mut buffer) => read,
-                Ok(datagram) = self.connection.receive_datagram() => {
+                Ok(datagram) = self.bare.connection.receive_datagram() => {
                     return Ok((serde_json::from_slice(&datagram).unwrap(), Vec::new()));
                 }
             };

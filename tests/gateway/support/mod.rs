@@ -3,9 +3,13 @@
 //! Everything waits for an event, with a deadline; nothing waits by the clock. A panic inside
 //! the gateway fails the test whose house it happened in, or the next one.
 
+mod by_hand;
+pub mod checker;
 mod client;
 mod http;
+pub mod process;
 mod raw;
+mod relay;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
@@ -18,9 +22,11 @@ use dormouse::room::Rate;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use client::{Client, Last, Transport, session};
+pub use by_hand::{Opcode, RawWebSocket};
+pub use client::{Bare, Client, Last, Takes, Transport, session};
 pub use http::{HANDSHAKE, ask, speak};
 pub use raw::masked;
+pub use relay::Relay;
 
 /// Longer than anything here takes, shorter than anybody waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -79,7 +85,8 @@ pub async fn house(change: impl Fn(&mut Config) + Send + Sync + 'static) -> Hous
 }
 
 impl House {
-    async fn open(&mut self) {
+    /// Starts in the directory of the one before.
+    pub async fn open(&mut self) {
         let mut config = config(&self.dir);
         (self.change)(&mut config);
         self.gateway = Some(Gateway::start(config).await.unwrap());
@@ -110,9 +117,17 @@ impl House {
 
     /// A connection that has not said anything yet.
     pub async fn connect(&self, transport: Transport, room: &str) -> Client {
-        let gateway = self.gateway();
-        let hashes = gateway.context().certificates.hashes();
-        Client::connect(transport, self.address(), room, &hashes).await
+        Client::connect(transport, self.address(), room, &self.hashes(), Takes::Plenty).await
+    }
+
+    /// One that takes next to nothing while nobody reads from it.
+    pub async fn connect_slow(&self, transport: Transport, room: &str) -> Client {
+        Client::connect(transport, self.address(), room, &self.hashes(), Takes::Little).await
+    }
+
+    /// The hashes of the development certificate.
+    pub fn hashes(&self) -> Vec<[u8; 32]> {
+        self.gateway().context().certificates.hashes()
     }
 
     /// A member that was welcomed and shown everything.
@@ -173,6 +188,35 @@ impl House {
         tokio::time::timeout(DEADLINE, waiting).await.expect("the room gets there in time")
     }
 
+    /// Waits until a line of the metrics is at least so much.
+    pub async fn until_metric(&self, line: &str, least: f64) {
+        let waiting = async {
+            let mut interval = tokio::time::interval(Duration::from_millis(5));
+            while self.metric(line).await < least {
+                interval.tick().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the metric gets there in time");
+    }
+
+    /// Waits until a line of the metrics is beyond `from` and stands still, and says where.
+    /// It may go on later: this is for what must *not* grow.
+    pub async fn until_still(&self, line: &str, from: f64) -> f64 {
+        let waiting = async {
+            let mut interval = tokio::time::interval(Duration::from_millis(100));
+            let mut before = from;
+            loop {
+                interval.tick().await;
+                let now = self.metric(line).await;
+                if now == before && now > from {
+                    return now;
+                }
+                before = now;
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("the metric comes to rest in time")
+    }
+
     /// The value of a line of the metrics, 0 if it is not there.
     pub async fn metric(&self, line: &str) -> f64 {
         let metrics = self.operator("GET", "/metrics", "").await.body;
@@ -199,10 +243,10 @@ fn listen_for_panics() {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let in_tests = panic.location().is_some_and(|at| at.file().contains("tests/"));
-            // wtransport says this when a test's runtime ends and takes the driver before the
-            // session; a driver that did panic has said so itself by then.
-            let at_the_end = panic.payload_as_str() == Some("Driver worker panic!");
-            if !in_tests && !at_the_end {
+            // A test that ends takes its runtime along, and in it wtransport's driver; who asks
+            // the driver at that moment panics. A driver that did panic has said so itself.
+            let is_over = panic.payload_as_str() == Some("Driver worker panic!");
+            if !in_tests && !is_over {
                 PANICS.lock().unwrap().push(panic.to_string());
             }
             usual(panic);

@@ -1,0 +1,187 @@
+//! Promise 18: a deploy sends everybody home with a word, and loses nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use wtransport::error::{ConnectingError, ConnectionError};
+
+use crate::support::{Bare, Client, HANDSHAKE, House, Last, Takes, Transport, ask, both, house};
+
+/// What a client that publishes until it is told to stop knows afterwards.
+struct Told {
+    session: Value,
+    position: Value,
+    /// Key → `seq`, as it was answered.
+    answered: BTreeMap<String, u64>,
+    /// The keys without an answer.
+    unanswered: Vec<String>,
+    drain: Value,
+    close: Value,
+}
+
+/// Publishes, some in flight, until the gateway says goodbye.
+async fn publish_until_told(mut client: Client, name: String) -> Told {
+    let (mut answered, mut unanswered) = (BTreeMap::new(), Vec::new());
+    let (mut drain, mut next) = (Value::Null, 0u64);
+    let close = loop {
+        while unanswered.len() < 8 {
+            client.send(publish(&name, &format!("{name}-{next}"), next)).await;
+            unanswered.push(format!("{name}-{next}"));
+            next += 1;
+        }
+        let frame = client.next().await;
+        match frame["type"].as_str().unwrap() {
+            "ok" => {
+                let key = format!("{name}-{}", frame["id"]);
+                unanswered.retain(|waiting| *waiting != key);
+                answered.insert(key, frame["seq"].as_u64().unwrap());
+            }
+            "message" => {}
+            "drain" => drain = frame,
+            "close" => break frame,
+            _ => panic!("{frame}"),
+        }
+    };
+    let (session, position) = (client.welcome["session"].clone(), client.position.clone());
+    client.leave().await;
+    Told { session, position, answered, unanswered, drain, close }
+}
+
+fn publish(name: &str, key: &str, id: u64) -> Value {
+    json!({ "type": "publish", "id": id, "key": key, "data": { "key": key, "name": name } })
+}
+
+async fn log(house: &House, transport: Transport, epoch: &Value) -> Vec<Value> {
+    let mut reader = house.connect(transport, "lobby").await;
+    let log = reader.hello(json!({ "since": { "epoch": epoch, "seq": 0 } })).await;
+    assert_eq!(reader.welcome["resumed"], true);
+    reader.close(1000).await;
+    log
+}
+
+both! {
+    async fn everybody_is_told_when_to_return_and_how_it_ends(transport) {
+        let mut house = house(|_| {}).await;
+        let mut members = Vec::new();
+        for n in 0..4 {
+            members.push(house.join(transport, "lobby", &format!("member {n}")).await);
+        }
+        let mut seed = house.seed("lobby").await;
+        seed.send(json!({ "type": "join", "name": "seed" })).await;
+        seed.roster().await;
+        let count = 5;
+        let told = async {
+            for mut member in members {
+                let drain = member.next_of("drain").await;
+                let after = drain["reconnect_after"].as_u64().unwrap();
+                assert!(after <= count, "a second for a thousand sessions: {drain}");
+                let close = member.closed_with(4000, "drain").await;
+                assert_eq!(close["retry_after"], after, "the same moment");
+            }
+            let (close, last) = seed.leave().await;
+            assert_eq!(close, Value::Null, "the seed profile has no such frame");
+            assert_eq!(last, Last::Closed(Some(1012), "the gateway is restarting".into()));
+        };
+        tokio::join!(told, house.shutdown());
+    }
+
+    async fn a_spread_of_nothing_means_at_once(transport) {
+        let mut house = house(|config| config.drain_spread = std::time::Duration::ZERO).await;
+        let mut ann = house.join(transport, "lobby", "ann").await;
+        let told = async {
+            assert_eq!(ann.next_of("drain").await["reconnect_after"], 0);
+            ann.closed_with(4000, "drain").await;
+            drop(ann);
+        };
+        tokio::join!(told, house.shutdown());
+    }
+
+    async fn what_was_answered_is_there_and_what_was_not_can_be_said_again_once(transport) {
+        let mut house = house(|_| {}).await;
+        let mut busy = Vec::new();
+        for name in ["ann", "bob", "cyd"] {
+            let client = house.join(transport, "lobby", name).await;
+            busy.push(tokio::spawn(publish_until_told(client, name.to_owned())));
+        }
+        // Under way: some were answered already.
+        house.until_metric("dormouse_messages_total", 60.0).await;
+        house.shutdown().await;
+        let mut all = Vec::new();
+        for client in busy {
+            all.push(client.await.unwrap());
+        }
+        house.open().await;
+
+        let epoch = &all[0].position["epoch"].clone();
+        let before = log(&house, transport, epoch).await;
+        let mut keys = BTreeMap::new();
+        for told in all {
+            assert!(told.drain["reconnect_after"].is_u64());
+            assert_eq!(told.close["code"], 4000);
+            let mut back = house.connect(transport.other(), "lobby").await;
+            let hello = json!({ "session": told.session, "since": told.position });
+            let missed = back.hello(hello).await;
+            assert_eq!(back.welcome["seat"], "kept");
+            assert_eq!(back.welcome["resumed"], true);
+            let own = told.position["seq"].as_u64().unwrap();
+            let head = back.position["seq"].as_u64().unwrap();
+            let seqs: Vec<_> = missed.iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+            assert_eq!(seqs, (own + 1..=head).collect::<Vec<_>>());
+            for (key, seq) in told.answered {
+                assert_eq!(before[seq as usize - 1]["data"]["key"], key.as_str());
+                keys.insert(key, seq);
+            }
+            for (id, key) in (0..).zip(told.unanswered) {
+                back.send(publish("again", &key, id)).await;
+                let ok = back.next_of("ok").await;
+                let seq = ok["seq"].as_u64().unwrap();
+                assert_eq!(ok["dup"], seq <= before.len() as u64, "{ok}");
+                keys.insert(key, seq);
+            }
+        }
+        let log = log(&house, transport, epoch).await;
+        let of_log = log.iter().map(|message| message["data"]["key"].as_str().unwrap().to_owned());
+        assert_eq!(of_log.zip(1..).collect::<BTreeMap<_, u64>>(), keys);
+        assert_eq!(log.len(), keys.len(), "each once");
+    }
+
+    async fn while_some_are_still_leaving_nobody_comes_in(transport) {
+        let house = house(|_| {}).await;
+        let (address, hashes) = (house.address(), house.hashes());
+        let cx = house.gateway().context().clone();
+        let inside = cx.sessions.enter().ok().unwrap();
+        let closing = tokio::spawn(house.into_gateway().shutdown());
+        while !cx.sessions.is_draining() {
+            tokio::task::yield_now().await;
+        }
+        match transport {
+            Transport::WebSocket => {
+                let late = ask(address, "GET", "/rooms/lobby/ws", HANDSHAKE).await;
+                assert_eq!(late.status, 503);
+                assert_ne!(late.header("retry-after"), "");
+            }
+            Transport::WebTransport => {
+                let late = Bare::open(address, "lobby", &hashes, Takes::Plenty).await;
+                assert!(matches!(late.err(), Some(ConnectingError::SessionRejected)));
+            }
+        }
+        drop(inside);
+        closing.await.unwrap();
+    }
+}
+
+/// It was neither told nor waited for less than its ten seconds to say hello.
+#[tokio::test]
+async fn a_webtransport_client_that_opened_no_stream_yet_is_told_as_well() {
+    let mut house = house(|_| {}).await;
+    let bare = Bare::open(house.address(), "lobby", &house.hashes(), Takes::Plenty).await.unwrap();
+    let told = async {
+        match bare.connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => {
+                assert_eq!((close.code().into_inner(), close.reason()), (4000, &b"drain"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    tokio::join!(told, house.shutdown());
+}
