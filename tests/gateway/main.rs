@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod bad_input;
+mod bad_quic;
+mod bad_websocket;
 mod hibernate;
 mod http;
 mod life;
