@@ -234,16 +234,21 @@ impl Client {
         self.send(json!({ "type": "chat", "message": message, "timestamp": 7 })).await;
     }
 
-    /// The next list of users; nothing else may come before it but lines of who joined.
+    /// The next list of users, sorted: who came in the same millisecond has no order. Nothing
+    /// else may come before it but lines of who joined.
     pub async fn users(&mut self) -> Vec<String> {
         loop {
             let frame = self.next().await;
             match frame["type"].as_str() {
                 Some("system") => {}
-                Some("users") => return serde_json::from_value(frame["users"].clone()).unwrap(),
-                other => panic!("{other:?} instead of users: {frame}"),
+                _ => return sorted_users(&frame),
             }
         }
+    }
+
+    /// The list of users that comes next, and no line before it: nobody joined.
+    pub async fn only_users(&mut self) -> Vec<String> {
+        sorted_users(&self.next().await)
     }
 
     pub async fn publish(&mut self, id: u64, data: Value) {
@@ -438,6 +443,13 @@ impl Quic {
             }
         }
     }
+}
+
+fn sorted_users(frame: &Value) -> Vec<String> {
+    assert_eq!(frame["type"], "users", "{frame}");
+    let mut users: Vec<String> = serde_json::from_value(frame["users"].clone()).unwrap();
+    users.sort();
+    users
 }
 
 fn binary(body: &[u8]) -> (Value, Vec<u8>) {
