@@ -128,7 +128,11 @@ both! {
             };
             assert_eq!((&message["seq"], &message["data"]["n"]), (&expected.into(), &(expected - 1).into()));
         }
-        let (live, next) = live_at.expect("live is said");
+        // On a busy machine the hello may come behind all of them.
+        let (live, next) = match live_at {
+            Some(live) => live,
+            None => (bob.next_of("live").await["seq"].clone(), GAP + 101),
+        };
         assert_eq!(live, next - 1, "live stands where the replay ended");
     }
 
