@@ -113,7 +113,7 @@ struct Fields<'a> {
     #[serde(borrow)]
     to: Option<&'a RawValue>,
     /// Here `null` is a value like any other, not an absent field.
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     name: Option<&'a RawValue>,
@@ -129,12 +129,6 @@ struct Fields<'a> {
     tags: Option<&'a RawValue>,
     #[serde(borrow)]
     attachment: Option<&'a RawValue>,
-}
-
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    from: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
 }
 
 #[derive(Deserialize)]
