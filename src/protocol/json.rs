@@ -61,6 +61,13 @@ fn unit(bytes: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// Reads a field in which `null` is a value like any other, not an absent one.
+pub fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<&'a serde_json::value::RawValue>, D::Error> {
+    serde::Deserialize::deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,8 @@ struct Fields<'a> {
     kind: String,
     name: Option<String>,
     message: Option<String>,
-    #[serde(borrow)]
+    /// JavaScript writes an invalid date as `null`: that is no reason to lose a chat.
+    #[serde(borrow, default, deserialize_with = "json::present")]
     timestamp: Option<&'a RawValue>,
 }
 
@@ -194,6 +195,13 @@ mod tests {
                 r#"{"type":"chat","message":"h\"i","from":"ada","timestamp":12.5}"#
             );
         }
+    }
+
+    #[test]
+    fn an_invalid_date_loses_no_chat() {
+        let text = r#"{"type":"chat","message":"hi","timestamp":null}"#;
+        let data = r#"{"text":"hi","timestamp":null}"#.into();
+        assert_eq!(decode(text), Some(ClientFrame::Chat { data }));
     }
 
     #[test]
