@@ -30,8 +30,9 @@ use tokio::sync::Notify;
 
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{CloseReason, Epoch, Framing, Sid};
+use crate::room::Side;
 
-pub use ephemerals::{Ephemeral, Slot};
+pub use ephemerals::Slot;
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
 pub use ring::{Heads, Ring};
@@ -79,10 +80,6 @@ struct Urgent {
     /// The stream it leaves by, if not the main one.
     side: Option<Side>,
 }
-
-/// A stream of its own for one request and its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Side(pub u64);
 
 /// An entry that leaves once everything up to `after` has.
 struct Ordered {

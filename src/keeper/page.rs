@@ -1,8 +1,8 @@
 //! A page of the log, read from the store without the room.
 
-use crate::outbox::Side;
 use crate::protocol::RoomName;
 use crate::protocol::v1::{ErrorCode, PageFrom, ServerFrame, page_json};
+use crate::room::Side;
 use crate::store::{Engine, Error, Message};
 
 /// How many messages are read at once on the way back: most pages end by their bytes.
@@ -38,7 +38,8 @@ impl Page {
                 self.backwards(engine, room, last, bytes)?
             }
         };
-        Ok(page_json(self.id, &messages, more))
+        let bodies = messages.iter().map(|message| (message.kind, &message.body[..]));
+        Ok(page_json(self.id, bodies, more))
     }
 
     fn forwards(

@@ -12,22 +12,10 @@ use tokio::time::Instant;
 
 use crate::protocol::framing::wrap;
 use crate::protocol::{BodyKind, Framing, Sid};
+use crate::room::Ephemeral;
 
 /// How long an ephemeral is worth sending.
 const WORTH: Duration = Duration::from_secs(1);
-
-/// An ephemeral on its way to everybody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ephemeral {
-    /// Its author: not sent to it.
-    pub from: Sid,
-    /// Of one author and key only the newest counts.
-    pub key: String,
-    /// What `body` holds.
-    pub kind: BodyKind,
-    /// The frame's body.
-    pub body: Bytes,
-}
 
 /// An ephemeral in its slot.
 pub struct Slot {

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 
 use super::presence::Told;
 use super::ring::{Encoded, Taken};
-use super::{Closing, Heads, Outbox, Ring, Seated, Side, Slot};
+use super::{Closing, Heads, Outbox, Ring, Seated, Slot};
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{Epoch, Framing, Sid};
+use crate::room::Side;
 use crate::store::Slice;
 
 /// How much is gathered for one write before it is offered to the transport.
@@ -515,7 +516,7 @@ mod tests {
         let mut fix = Fixture::seated(1, 2, false);
         fix.fill(); // what was shown before it sat down is nothing to it
         fix.ring.push((3..=4).map(message).collect());
-        let ephemeral = |from, body: &'static str| crate::outbox::Ephemeral {
+        let ephemeral = |from, body: &'static str| crate::room::Ephemeral {
             from: Sid(from),
             key: "cursor".into(),
             kind: BodyKind::Json,

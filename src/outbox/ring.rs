@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Policy;
-use super::ephemerals::{Ephemeral, Slots};
+use super::ephemerals::Slots;
 use super::presence::{Change, Changes};
 use crate::protocol::framing::{HEADER_BYTES, wrap};
 use crate::protocol::{Framing, Profile, seed};
+use crate::room::Ephemeral;
 use crate::store::{BodyKind, Message};
 
 /// The most bytes of messages in one chunk, unless one message alone has more. Small enough

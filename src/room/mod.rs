@@ -17,12 +17,12 @@ mod seats;
 
 use bytes::Bytes;
 
-use crate::protocol::{BodyKind, KeyHash, Payload, Timestamp, v1};
+use crate::protocol::{BodyKind, KeyHash, Payload, Sid, Timestamp, v1};
 use crate::store::{Message, Opened};
 
 pub use keys::Keys;
 pub use limiter::{Limiter, Rate};
-pub use seats::{Connection, Place, Seat, SeatLimits, Seats};
+pub use seats::{Connection, Place, Seat, SeatLimits, Seats, Side};
 
 /// What a room and its seats must stay within.
 #[derive(Debug, Clone)]
@@ -90,6 +90,19 @@ pub enum Effect {
         /// Who wants to know how many it reached, with the request's number.
         answer: Option<(Connection, Option<u64>)>,
     },
+}
+
+/// An ephemeral on its way to everybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// Its author: not sent to it.
+    pub from: Sid,
+    /// Of one author and key only the newest counts.
+    pub key: String,
+    /// What `body` holds.
+    pub kind: BodyKind,
+    /// The frame's body.
+    pub body: Bytes,
 }
 
 /// A room that is awake.
@@ -163,7 +176,7 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Epoch, Sid};
+    use crate::protocol::Epoch;
 
     fn room() -> Room {
         Room::wake(&Opened {

@@ -16,6 +16,10 @@ use crate::store::SeatRow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Connection(pub u64);
 
+/// A stream of its own for one request and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Side(pub u64);
+
 /// Where a seat's client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

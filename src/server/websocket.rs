@@ -23,9 +23,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use super::Context;
-use crate::outbox::Side;
 use crate::protocol::framing::{websocket_close, websocket_ping};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
+use crate::room::Side;
 use crate::session::{self, End, Entered, Farewell, Link, Received};
 use crate::telemetry::WEBSOCKET;
 

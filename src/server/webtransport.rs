@@ -26,9 +26,9 @@ use self::beside::{Beside, What};
 use super::door::{self, Caller, Door, Refusal};
 use super::websocket::{HANDSHAKE, advance};
 use super::{Context, QuicSettings};
-use crate::outbox::Side;
 use crate::protocol::framing::{kind_of, varint};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
+use crate::room::Side;
 use crate::session::{self, End, Farewell, Link, Received};
 use crate::telemetry::WEBTRANSPORT;
 

@@ -15,7 +15,7 @@ use super::seed::{Seed, fitting};
 use super::{End, Farewell, Link, Place, Received, dice, v1};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
-use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Side, Slot, Tally};
+use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{
     ClientFrame, Ephemeral, ErrorCode, Hello, History, PresenceWish, Refusal, ServerFrame, decode,
@@ -24,7 +24,7 @@ use crate::protocol::v1::{
 use crate::protocol::{
     Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
 };
-use crate::room::{Connection, Limiter};
+use crate::room::{Connection, Limiter, Side};
 use crate::store::{Error, Slice};
 use crate::telemetry::Counter;
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::Farewell;
-use crate::outbox::Side;
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
+use crate::room::Side;
 
 /// A client's connection: bytes in, bytes out, no policy.
 ///

@@ -2,12 +2,16 @@
 //!
 //! Both days have the same people, who decide by what they hear; so the first difference that
 //! anyone could see makes the days part for good. Compared is every frame of every connection,
-//! byte by byte and in order, times, session tokens and closes included. Left out are only the
-//! `room` frames that tell watchers about sleep.
+//! field by field and in order, times, session tokens and closes included. Left out are the
+//! `room` frames that tell watchers about sleep; and of `presence`, of which several changes are
+//! told as one, it is whom everybody sees in the end that is compared.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse::keeper::state::Operation;
-use std::time::Duration;
+use serde_json::Value;
 
 use crate::dice::Dice;
 use crate::seeds::{Trace, for_seeds};
@@ -111,6 +115,8 @@ fn the_same_with_and_without_naps(company: Company) {
         let awake = day(seed, Night::Watch, company, Trace::default());
         let asleep = day(seed, Night::Naps, company, trace);
         for (client, (awake, asleep)) in awake.received.iter().zip(&asleep.received).enumerate() {
+            assert_eq!(company_seen(awake), company_seen(asleep), "whom client {client} sees");
+            let (awake, asleep) = (&without_presence(awake), &without_presence(asleep));
             let pairs = awake.iter().zip(asleep);
             if let Some((without, with)) = pairs.into_iter().find(|(a, b)| a != b) {
                 panic!("client {client}\n without naps {without:?}\n    with naps {with:?}");
@@ -123,6 +129,53 @@ fn the_same_with_and_without_naps(company: Company) {
     naps += day.naps;
     frames += day.received.iter().map(Vec::len).sum::<usize>();
     assert!(naps > 5 && frames > 50, "a day without naps and talk shows nothing: {naps} {frames}");
+}
+
+type Received = [(u64, Bytes)];
+
+/// A frame, or the words in which the simulation notes an end.
+fn json(frame: &Bytes) -> Value {
+    let words = || String::from_utf8_lossy(frame).into_owned().into();
+    serde_json::from_slice(frame).unwrap_or_else(|_| words())
+}
+
+/// What a client received but for changes of who is here: which of them are told together
+/// depends on when the disk answers, not on sleep.
+fn without_presence(received: &Received) -> Vec<(u64, Value)> {
+    let frames = received.iter().map(|(connection, frame)| (*connection, json(frame)));
+    let rest = frames.filter(|(_, frame)| frame["type"] != "presence");
+    rest.map(|(connection, mut frame)| {
+        if let Some(fields) = frame.as_object_mut() {
+            for field in ["presence_version", "members", "count"] {
+                fields.remove(field); // as of when the disk had written the seat
+            }
+        }
+        (connection, frame)
+    })
+    .collect()
+}
+
+/// Whom a client sees on each of its connections once it has read everything.
+fn company_seen(received: &Received) -> BTreeMap<u64, BTreeMap<String, Value>> {
+    let mut seen: BTreeMap<u64, BTreeMap<String, Value>> = BTreeMap::new();
+    for (connection, frame) in received {
+        let frame = json(frame);
+        if !matches!(frame["type"].as_str(), Some("welcome" | "presence")) {
+            continue;
+        }
+        let members = seen.entry(*connection).or_default();
+        let all = |list: &Value| list.as_array().cloned().unwrap_or_default();
+        for list in ["members", "join", "update"] {
+            for member in all(&frame[list]) {
+                members.insert(member["sid"].as_str().unwrap().to_owned(), member);
+            }
+        }
+        for sid in all(&frame["leave"]) {
+            members.remove(sid.as_str().unwrap());
+        }
+        assert_eq!(frame["count"], members.len(), "what is told adds up: {frame}");
+    }
+    seen
 }
 
 #[test]

@@ -7,8 +7,8 @@ mod reading;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use dormouse::keeper::{Rates, Settings};
 use dormouse::keeper::state::{Found, Gone, Input, Inspection, Join, Mail, Operation, Ticket};
+use dormouse::keeper::{Rates, Settings};
 use dormouse::outbox::{Closing, Policy};
 use dormouse::protocol::v1::Since;
 use dormouse::protocol::{Author, Claim, Framing, Payload, Position, Profile, Sid};
@@ -34,7 +34,7 @@ pub fn settings() -> Settings {
         resume_window: Duration::from_secs(120),
         heartbeat: Duration::from_secs(25),
         message_bytes: 65_536,
-        presence_every: Duration::from_millis(100),
+        presence_every: Duration::ZERO, // gathered for a batch of inputs
         rates: Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF },
         limits: Limits {
             members: 64,

@@ -26,11 +26,10 @@ use self::recovery::Trouble;
 use self::requests::rate_limited;
 use self::seating::Joining;
 use super::Settings;
-use crate::outbox::Ephemeral;
 use crate::protocol::claim::key_hash;
 use crate::protocol::v1::{self, ErrorCode, RoomState, ServerFrame};
 use crate::protocol::{CloseReason, Epoch, Payload, Profile, RoomName, Sid, seed};
-use crate::room::{Connection, Effect, Event, Limiter, Publish, Room, Seats};
+use crate::room::{Connection, Effect, Ephemeral, Event, Limiter, Publish, Room, Seats};
 use crate::store::{Message, Opened, Record, SeatRow};
 
 pub use words::*;
@@ -223,6 +222,7 @@ impl State {
     /// nobody needs says so.
     pub fn settle(&mut self, now: Now, out: &mut Vec<Output>) {
         self.append_next(out);
+        self.tell_presence(now, out);
         self.sleep_if_told(now, out);
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));

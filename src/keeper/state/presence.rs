@@ -44,7 +44,16 @@ impl Presence {
 
 /// A seat as others see it; not at all once its leaving was announced.
 fn seen(seat: &Seat) -> Option<Member> {
-    (!seat.row.left).then(|| Member::new(&seat.row, seat.connection().is_none()))
+    let row = &seat.row;
+    (!row.left).then(|| Member {
+        sid: row.sid,
+        user: row.user.clone(),
+        name: row.name.clone(),
+        tags: row.tags.clone(),
+        attachment: row.attachment.clone(),
+        since: row.since,
+        away: seat.connection().is_none(),
+    })
 }
 
 fn bytes(seat: &Seat) -> usize {

@@ -2,9 +2,8 @@
 //! needs the room awake.
 
 use super::{Held, Now, Output, State};
-use crate::outbox::Side;
 use crate::protocol::v1::{self, ErrorCode, ServerFrame};
-use crate::room::Connection;
+use crate::room::{Connection, Side};
 use crate::store::Record;
 
 /// The most messages of a page, and how many it has if nobody says.

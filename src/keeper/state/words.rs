@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::outbox::{Ephemeral, Side};
 use crate::protocol::v1::{self, PageFrom, PresenceWish, RoomState, ServerFrame, Since, To};
 use crate::protocol::{Author, BodyKind, Claim, CloseReason, Epoch, Payload, Position, Profile};
 use crate::protocol::{KeyHash, Sid, Timestamp, seed};
-use crate::room::Connection;
+use crate::room::{Connection, Ephemeral, Side};
 use crate::store::{Error, Message, Opened, Record, Slice};
 
 /// A moment, on both clocks.

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 
 use crate::protocol::framing::put_varint;
 use crate::protocol::{BodyKind, Payload, Position, RoomName, Sid, Timestamp};
-use crate::store::{Message, SeatRow};
 
 /// The codes of `error` frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -218,21 +217,6 @@ pub struct Member {
     pub away: bool,
 }
 
-impl Member {
-    /// A seat as others see it.
-    pub fn new(row: &SeatRow, away: bool) -> Self {
-        Self {
-            sid: row.sid,
-            user: row.user.clone(),
-            name: row.name.clone(),
-            tags: row.tags.clone(),
-            attachment: row.attachment.clone(),
-            since: row.since,
-            away,
-        }
-    }
-}
-
 /// A change of who is here, or the whole of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Presence {
@@ -414,28 +398,31 @@ fn body<'a, F: Serialize>(
 }
 
 /// A `page` frame. Messages stand in it as they are stored; bytes become `data64` (base64).
-pub fn page_json(id: Option<u64>, messages: &[Message], more: bool) -> String {
-    let size: usize = messages.iter().map(|message| message.body.len() * 4 / 3 + 16).sum();
-    let mut page = String::with_capacity(size + 64);
+pub fn page_json<'a>(
+    id: Option<u64>,
+    messages: impl IntoIterator<Item = (BodyKind, &'a [u8])>,
+    more: bool,
+) -> String {
+    let mut page = String::new();
     page.push_str(r#"{"type":"page","#);
     if let Some(id) = id {
         page.push_str(&format!(r#""id":{id},"#));
     }
     page.push_str(r#""messages":["#);
-    for (n, message) in messages.iter().enumerate() {
+    for (n, (kind, body)) in messages.into_iter().enumerate() {
         if n > 0 {
             page.push(',');
         }
-        push_message(message, &mut page);
+        push_message(kind, body, &mut page);
     }
     page.push_str(&format!(r#"],"more":{more}}}"#));
     page
 }
 
-fn push_message(message: &Message, page: &mut String) {
-    let (header, bytes) = match message.kind {
-        BodyKind::Json => (&message.body[..], None),
-        BodyKind::Binary => match super::split_binary(&message.body) {
+fn push_message(kind: BodyKind, body: &[u8], page: &mut String) {
+    let (header, bytes) = match kind {
+        BodyKind::Json => (body, None),
+        BodyKind::Binary => match super::split_binary(body) {
             Some((header, bytes)) => (header, Some(bytes)),
             None => (&b"{}"[..], None), // not what this gateway writes
         },

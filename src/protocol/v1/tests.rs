@@ -193,36 +193,32 @@ fn requests_are_read_with_their_bounds() {
 #[test]
 fn a_page_holds_messages_as_they_are_stored_and_bytes_as_text() {
     let from = From { sid: Sid(1), user: None, name: "a".into() };
-    let message = |seq, payload: Payload| {
-        let (kind, body) = message_body(seq, Timestamp(2), &from, &payload);
-        crate::store::Message { seq, time: Timestamp(2), key: None, kind, body }
-    };
+    let message = |seq, payload: Payload| message_body(seq, Timestamp(2), &from, &payload);
     let messages =
         [message(1, Payload::Json("1.0".into())), message(2, Payload::Binary(vec![0, 255].into()))];
     assert_eq!(
-        page_json(Some(19), &messages, true),
+        page_json(Some(19), messages.iter().map(|(kind, body)| (*kind, &body[..])), true),
         r#"{"type":"page","id":19,"messages":[{"type":"message","seq":1,"time":2,"from":{"sid":"s1","user":null,"name":"a"},"data":1.0},{"type":"message","seq":2,"time":2,"from":{"sid":"s1","user":null,"name":"a"},"data64":"AP8="}],"more":true}"#
     );
-    assert_eq!(page_json(None, &[], false), r#"{"type":"page","messages":[],"more":false}"#);
+    assert_eq!(page_json(None, [], false), r#"{"type":"page","messages":[],"more":false}"#);
 }
 
 #[test]
 fn presence_tells_members_as_they_are() {
-    let row = crate::store::SeatRow {
+    let member = |away| Member {
         sid: Sid(9),
-        author: crate::protocol::Author(1),
         user: None,
         name: "bob".into(),
         tags: vec![],
         attachment: None,
         since: Timestamp(5),
-        left: false,
+        away,
     };
     let change = Presence {
         version: 58,
-        join: vec![Member::new(&row, false)],
+        join: vec![member(false)],
         leave: vec![Sid(3)],
-        update: vec![Member::new(&row, true)],
+        update: vec![member(true)],
         count: 4,
         ..Presence::default()
     };

@@ -14,8 +14,8 @@ use wtransport::error::ConnectionError;
 use wtransport::{Connection, RecvStream, SendStream};
 
 use super::record;
-use crate::outbox::Side;
 use crate::protocol::BodyKind;
+use crate::room::Side;
 
 /// How long a request may take to arrive, and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -64,7 +64,10 @@ impl World {
         link.asked.insert(number as u64, number);
         let (id, payload) = (Some(number as u64), Payload::Json(format!("\"{text}\"")));
         self.clients[client].owed.retain(|owed| *owed != number);
-        self.post(connection, Letter::Mail(Mail::Publish { connection, id, key, to: None, payload }, None));
+        self.post(
+            connection,
+            Letter::Mail(Mail::Publish { connection, id, key, to: None, payload }, None),
+        );
     }
 
     pub(super) fn join(&mut self, client: usize, session: bool, position: bool) {
