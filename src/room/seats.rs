@@ -64,7 +64,17 @@ pub struct Seat {
     pub limits: SeatLimits,
 }
 
+/// What a member costs in a snapshot beside its texts.
+const MEMBER_BYTES: usize = 120;
+
 impl Seat {
+    /// About how many bytes it takes to tell of this seat.
+    pub fn bytes(&self) -> usize {
+        let row = &self.row;
+        let tags: usize = row.tags.iter().map(|tag| tag.len() + 3).sum();
+        MEMBER_BYTES + row.name.len() + tags + row.attachment.as_ref().map_or(2, String::len)
+    }
+
     /// The connection, if there is one.
     pub fn connection(&self) -> Option<Connection> {
         match self.place {
@@ -81,6 +91,8 @@ pub struct Seats {
     by_connection: BTreeMap<Connection, Sid>,
     /// The ends of windows, soonest first.
     windows: BTreeSet<(u64, Sid)>,
+    /// How many are seen by others, and about how many bytes they are as members.
+    seen: (usize, usize),
 }
 
 impl Seats {
@@ -108,6 +120,9 @@ impl Seats {
     pub fn put(&mut self, seat: Seat) -> Option<Seat> {
         let sid = seat.row.sid;
         let before = self.remove(sid);
+        if !seat.row.left {
+            self.seen = (self.seen.0 + 1, self.seen.1 + seat.bytes());
+        }
         match seat.place {
             Place::Here(connection) => drop(self.by_connection.insert(connection, sid)),
             Place::Away { until_ms: Some(until), .. } => drop(self.windows.insert((until, sid))),
@@ -120,6 +135,9 @@ impl Seats {
     /// Takes a seat away.
     pub fn remove(&mut self, sid: Sid) -> Option<Seat> {
         let seat = self.by_sid.remove(&sid)?;
+        if !seat.row.left {
+            self.seen = (self.seen.0 - 1, self.seen.1 - seat.bytes());
+        }
         match seat.place {
             Place::Here(connection) => drop(self.by_connection.remove(&connection)),
             Place::Away { until_ms: Some(until), .. } => drop(self.windows.remove(&(until, sid))),
@@ -164,6 +182,12 @@ impl Seats {
     /// The soonest end of a window.
     pub fn next_window(&self) -> Option<(u64, Sid)> {
         self.windows.first().copied()
+    }
+
+    /// How many are seen by others: those whose leaving was not announced; and about how many
+    /// bytes it takes to tell them.
+    pub fn seen(&self) -> (usize, usize) {
+        self.seen
     }
 
     /// All of them, by `sid`.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{Now, Output, State};
 use crate::protocol::v1::{self, Member, PresenceWish, ServerFrame};
 use crate::protocol::{Profile, Sid};
-use crate::room::{Connection, Seat, Seats};
+use crate::room::{Connection, Seat};
 
 /// The most members of a room that is small.
 const SMALL_MEMBERS: usize = 200;
@@ -17,9 +17,6 @@ const SMALL_MEMBERS: usize = 200;
 /// A large room is small again at three quarters of what made it large: a member more or less
 /// must not change everybody's view each time.
 const SMALL_AGAIN: (usize, usize) = (3, 4);
-
-/// What a member costs in a snapshot beside its texts.
-const MEMBER_BYTES: usize = 120;
 
 /// The changes that nobody has been told of.
 #[derive(Debug, Default)]
@@ -54,18 +51,6 @@ fn seen(seat: &Seat) -> Option<Member> {
         since: row.since,
         away: seat.connection().is_none(),
     })
-}
-
-fn bytes(seat: &Seat) -> usize {
-    let row = &seat.row;
-    let tags: usize = row.tags.iter().map(|tag| tag.len() + 3).sum();
-    MEMBER_BYTES + row.name.len() + tags + row.attachment.as_ref().map_or(2, String::len)
-}
-
-/// How many are seen, and about how many bytes they are.
-fn size(seats: &Seats) -> (usize, usize) {
-    let seen = seats.iter().filter(|seat| !seat.row.left);
-    seen.fold((0, 0), |(count, size), seat| (count + 1, size + bytes(seat)))
 }
 
 impl State {
@@ -119,7 +104,7 @@ impl State {
 
     /// How many are here, and whether that is a large room now.
     pub(super) fn weigh(&mut self) -> (usize, bool) {
-        let (count, size) = size(&self.seats);
+        let (count, size) = self.seats.seen();
         let (up, down) = SMALL_AGAIN;
         let scale = |limit: usize| if self.presence.is_large { limit * up / down } else { limit };
         self.presence.is_large =
@@ -134,7 +119,7 @@ impl State {
             version: self.presence.version,
             reset: true,
             members: Some(members),
-            count: size(&self.seats).0,
+            count: self.seats.seen().0,
             ..Default::default()
         }
     }
@@ -158,7 +143,7 @@ impl State {
         let (mut members, mut size) = (Vec::new(), 0);
         for seat in self.seats.after(after) {
             let Some(member) = seen(seat) else { continue };
-            size += bytes(seat);
+            size += seat.bytes();
             let is_full = size > self.settings.outbox.presence_bytes && !members.is_empty();
             if members.len() == limit || is_full {
                 return (members, true);
