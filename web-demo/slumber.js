@@ -51,7 +51,7 @@ export class Slumber {
     const left = Math.max(0, this.#sleepsAt - performance.now());
     dusk.style.setProperty("--left", this.#wait ? left / this.#wait : 0);
     const seconds = Math.ceil(left / 1_000);
-    const text = seconds > 0 ? `Sleeps in ${seconds} s` : "Any moment now";
+    const text = seconds === 0 ? "Any moment now" : `Sleeps in ${seconds > 99 ? `${Math.round(seconds / 60)} min` : `${seconds} s`}`;
     if (countdown.textContent !== text) countdown.textContent = text;
   }
 }
