@@ -120,14 +120,13 @@ connection.addEventListener("seated", ({ detail }) => {
     messages.clear();
     earlier.reset();
   }
-  if (detail.back) messages.beginMark();
 });
 
 connection.addEventListener("caught-up", ({ detail: { missed, lost, why, away } }) => {
   const isWorthTelling = missed > 0 || lost > 0 || why || wasUnplugged;
   wasUnplugged = false;
   const text = why === "epoch" ? "The room's log began anew" : undefined;
-  messages.endMark(isWorthTelling ? { missed, lost, text, aside: `in ${seconds(away)} away` } : null);
+  if (isWorthTelling) messages.mark({ missed, lost, text, aside: `in ${seconds(away)} away` });
 });
 
 connection.addEventListener("message", ({ detail }) => {
@@ -355,10 +354,14 @@ function showRoom(state, frame = {}) {
     asleep: "Asleep. The next message wakes it.",
     awake: "Awake and listening.",
     degraded: "The store is unwell. What you say may have to wait.",
-    unknown: { live: "Here and listening.", closed: "Not connected." }[page.state] ?? "Looking for the room…",
+    unknown: { live: "Here and listening.", closed: "Not connected." }[page.state] ?? elsewhere(),
   }[shown]);
   if (frame.woke_in_us !== undefined) slumber.woke(frame);
   if (frame.sleeps_in_ms !== undefined) slumber.sleepsIn(frame.sleeps_in_ms);
+}
+
+function elsewhere() {
+  return "unplugged" in page ? "Unplugged. The seat is kept." : "Looking for the room…";
 }
 
 function seconds(ms) {

@@ -13,8 +13,7 @@
 //
 //     state      { state, transport, delay?, unplugged?, trouble?, final? }
 //                  state is "connecting", "live", "reconnecting" or "closed"
-//     seated     { session, sid, back, resumed, fresh }
-//                  back: not the first time; fresh: forget what was shown, it comes anew
+//     seated     { session, sid, resumed, fresh }   fresh: forget what was shown, it comes anew
 //     caught-up  { missed, lost, why?, away } after coming back, before "live": how many
 //                  messages came that were said meanwhile, how many did not, for how many ms
 //     message    a `message` frame, each once and in order of `seq`
@@ -315,7 +314,7 @@ export class Connection extends EventTarget {
     link.epoch = frame.position.epoch;
     this.#session = session;
     this.roster.begin(frame);
-    this.#tell("seated", { session, sid, back, resumed, fresh });
+    this.#tell("seated", { session, sid, resumed, fresh });
     this.#tell("presence");
     for (const publish of this.#unanswered.values()) link.send(publish);
   }

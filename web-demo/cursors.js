@@ -2,7 +2,8 @@
 // that windows of any size agree.
 //
 // A cursor is an ephemeral: often told, at once outdated, never stored, and no loss when lost.
-// Each is in `#cursors` with `data-sid`, and `data-still` once it has not moved for a while.
+// Each is in `#cursors` with `data-sid`, `data-still` once it has not moved for a while, and
+// `data-east` where there is no room for a name to its right.
 
 /** At most thirty a second. */
 const EVERY_MS = 34;
@@ -43,6 +44,7 @@ export class Cursors {
     style.setProperty("--x", at[0]);
     style.setProperty("--y", at[1]);
     style.setProperty("--color", colour);
+    cursor.element.toggleAttribute("data-east", at[0] > 0.8);
     cursor.label.textContent = name;
     delete cursor.element.dataset.still;
     clearTimeout(cursor.timer);

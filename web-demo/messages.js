@@ -22,7 +22,6 @@ export class Messages {
   #pending = [];
   /** Speaker and time of each item that has one. */
   #said = new WeakMap();
-  #mark = null;
 
   /**
    * @param {object} parts
@@ -120,29 +119,17 @@ export class Messages {
     };
   }
 
-  /** Whatever comes from here on was missed, until `endMark`. */
-  beginMark() {
-    if (this.#mark) return;
-    this.#mark = element("li", { className: "mark" });
-    this.#mark.hidden = true;
-    this.#append(this.#mark, false);
-  }
-
-  /** Says what was missed; says nothing with `null`. */
-  endMark(told) {
-    const mark = this.#mark;
-    this.#mark = null;
-    if (!told) return mark?.remove();
-    mark.dataset.missed = told.missed;
-    mark.dataset.lost = told.lost;
-    const count = told.text ?? `${told.missed} missed, ${told.lost} lost`;
-    mark.append(element("strong", { text: count }), ` ${told.aside}`);
-    this.#keepingPlace(false, () => (mark.hidden = false));
+  /** Says, below what came after an absence, how much was missed and whether all of it came. */
+  mark({ missed, lost, text = `${missed} missed, ${lost} lost`, aside }) {
+    const mark = element("li", { className: "mark" });
+    mark.dataset.missed = missed;
+    mark.dataset.lost = lost;
+    mark.append(element("strong", { text }), ` ${aside}`);
+    this.#append(mark, false);
   }
 
   /** Forgets what the room said; what is on its way stays. */
   clear() {
-    this.#mark = null;
     this.#list.replaceChildren(...this.#pending.map(({ item }) => item));
   }
 

@@ -4,9 +4,13 @@
 //
 // DORMOUSE_BIN, CHROMIUM and FIREFOX name other binaries than the usual ones. Pictures of the page
 // go to tests/browser/screenshots/; with --update-docs the README's picture is taken anew, too.
+// `--test-name-pattern` chooses among the tests.
 
-import "./roster.mjs";
-import "./chat.mjs";
-import "./company.mjs";
 import "./looks.mjs";
 import "./engines.mjs";
+import "./chat.mjs";
+import "./company.mjs";
+import "./roster.mjs";
+import { run } from "./stage.mjs";
+
+run();

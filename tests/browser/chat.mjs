@@ -1,9 +1,8 @@
 // Talking: two transports, naps, restarts, and ways in that are closed.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { Gateway, blackHole, closedPort } from "./gateway.mjs";
-import { annAndBob, open, seqs, texts, visit } from "./stage.mjs";
+import { annAndBob, open, seqs, test, texts, visit } from "./stage.mjs";
 import { until } from "./until.mjs";
 
 test("two pages chat over two transports", async (t) => {

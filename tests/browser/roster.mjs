@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { test } from "node:test";
+import { test } from "./stage.mjs";
 
 // Nothing here says to node that the page's scripts are modules, so they are not imported by name.
 const source = await readFile(new URL("../../web-demo/roster.js", import.meta.url), "utf8");

@@ -1,11 +1,32 @@
-// What every test of the page begins with: a browser that is there once, and visitors in it.
+// What every test of the page begins with: browsers that are there once, and visitors in them.
 
-import { after, before } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { Chromium } from "./chromium.mjs";
+import { Firefox } from "./firefox.mjs";
 
-let chromium;
-before(async () => (chromium = await Chromium.launch()));
-after(() => chromium?.close());
+/** Most of a test is waiting for somebody else; a second one has time meanwhile. */
+const AT_ONCE = 2;
+
+export let chromium;
+export let firefox;
+
+const tests = [];
+
+/** A test: it gets what node's own get, and runs when `run` is called. */
+export function test(name, act) {
+  tests.push([name, act]);
+}
+
+/** Runs every test there is so far. */
+export function run() {
+  describe("the demo", { concurrency: AT_ONCE }, () => {
+    before(async () => {
+      [chromium, firefox] = await Promise.all([Chromium.launch(), Firefox.launch()]);
+    });
+    after(() => Promise.all([chromium, firefox].map((browser) => browser?.close())));
+    for (const [name, act] of tests) it(name, act);
+  });
+}
 
 /** An empty tab. */
 export function open(t, browser = chromium) {
@@ -22,8 +43,10 @@ export async function visit(t, gateway, { room = "meadow", name, transport = "au
 
 /** Ann over WebTransport and Bob over WebSocket, both seated. */
 export async function annAndBob(t, gateway, browser) {
-  const ann = await visit(t, gateway, { name: "ann", transport: "webtransport", browser });
-  const bob = await visit(t, gateway, { name: "bob", transport: "websocket", browser });
+  const [ann, bob] = await Promise.all([
+    visit(t, gateway, { name: "ann", transport: "webtransport", browser }),
+    visit(t, gateway, { name: "bob", transport: "websocket", browser }),
+  ]);
   await Promise.all([ann.live("webtransport"), bob.live("websocket")]);
   return { ann, bob };
 }
