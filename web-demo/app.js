@@ -81,7 +81,7 @@ const slumber = new Slumber({
   countdown: byId("countdown"),
   lastWake: byId("last-wake"),
 });
-new Rooms({
+const rooms = new Rooms({
   section: byId("rooms-section"),
   list: byId("rooms"),
   current: place.room,
@@ -146,6 +146,7 @@ connection.addEventListener("answer", ({ detail }) => messages.settle(detail));
 
 connection.addEventListener("presence", () => {
   people.show(roster, ownSid);
+  rooms.askSoon();
   messages.paint();
   const isHere = (sid) => !roster.isWhole || (roster.get(sid) && !roster.get(sid).away);
   cursors.keep(isHere);
@@ -160,7 +161,10 @@ connection.addEventListener("ephemeral", ({ detail: { key, from, data } }) => {
   if (key === "typing") typing.hear(from, data, name);
 });
 
-connection.addEventListener("room", ({ detail }) => showRoom(detail.state, detail));
+connection.addEventListener("room", ({ detail }) => {
+  showRoom(detail.state, detail);
+  rooms.askSoon();
+});
 
 connection.addEventListener("trouble", ({ detail }) => notice(`The gateway says: ${detail.reason}`));
 
@@ -353,7 +357,7 @@ function showRoom(state, frame = {}) {
   slumber.show(shown, {
     asleep: "Asleep. The next message wakes it.",
     awake: "Awake and listening.",
-    degraded: "The store is unwell. What you say may have to wait.",
+    degraded: "Awake, but the store is unwell.",
     unknown: { live: "Here and listening.", closed: "Not connected." }[page.state] ?? elsewhere(),
   }[shown]);
   if (frame.woke_in_us !== undefined) slumber.woke(frame);

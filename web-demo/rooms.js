@@ -2,13 +2,18 @@
 // machine; for everybody else there is no such list, and after one refusal no more asking.
 
 const EVERY_MS = 2_000;
+/** How long after something has happened here. */
+const SOON_MS = 200;
 
 export class Rooms {
   #section;
   #list;
   #current;
   #heard;
+  #address;
   #timer = null;
+  #isSoon = false;
+  #isRefused = false;
 
   /**
    * @param {object} parts
@@ -23,20 +28,31 @@ export class Rooms {
     this.#list = list;
     this.#current = current;
     this.#heard = heard;
-    this.address = address;
+    this.#address = address;
     document.addEventListener("visibilitychange", () => this.#ask());
     this.#ask();
   }
 
-  async #ask() {
+  /** Something has happened that the list should show. */
+  askSoon() {
+    if (this.#isSoon) return;
+    this.#isSoon = true;
+    this.#askIn(SOON_MS);
+  }
+
+  #askIn(ms) {
     clearTimeout(this.#timer);
-    if (document.hidden) return;
+    this.#timer = setTimeout(() => this.#ask(), ms);
+  }
+
+  async #ask() {
+    this.#isSoon = false;
+    if (document.hidden || this.#isRefused) return;
     const answer = await fetch("/demo/rooms", { signal: AbortSignal.timeout(EVERY_MS * 2) }).catch(() => null);
-    if (answer?.status === 404) return (this.#section.hidden = true);
+    if (answer?.status === 404) this.#isRefused = this.#section.hidden = true;
     const told = answer?.ok ? await answer.json().catch(() => null) : null;
     if (told) this.#show(told.rooms);
-    clearTimeout(this.#timer); // a visit in between may have asked as well
-    this.#timer = setTimeout(() => this.#ask(), EVERY_MS);
+    if (!this.#isSoon) this.#askIn(EVERY_MS);
   }
 
   #show(rooms) {
@@ -52,7 +68,7 @@ export class Rooms {
     const item = document.createElement("li");
     item.dataset.state = { awake: "awake", waking: "awake", degraded: "degraded" }[state] ?? "asleep";
     const link = document.createElement("a");
-    link.href = this.address(room);
+    link.href = this.#address(room);
     link.dataset.room = room;
     if (room === this.#current) link.ariaCurrent = "page";
     for (const [name, text] of [["mood", ""], ["name", room], ["aside", aside(state, seats)]]) {

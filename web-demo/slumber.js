@@ -6,7 +6,7 @@
 /** How often the countdown is drawn. */
 const EVERY_MS = 200;
 
-const CAUSES = { publish: "a message", direct: "a whisper", alarm: "an alarm", wake: "its operator" };
+const CAUSES = { publish: "a message", direct: "a whisper", alarm: "an alarm", wake: "its operator", store: "the store" };
 
 export class Slumber {
   #parts;

@@ -40,13 +40,6 @@ test("the page looks right in every state, narrow and wide, by day and by night"
   await ann.shows(`#people [data-sid="${lark.sid}"][data-away]`);
   await whileTheyMove(ann, [[bob, 0.62, 0.3], [fern, 0.86, 0.52], [wren, 0.5, 0.8]], () => photograph(ann, "busy"));
 
-  if (process.argv.includes("--update-docs")) {
-    await ann.look({ width: 1240, height: 740, scheme: "dark", scale: 2 });
-    await whileTheyMove(ann, [[bob, 0.7, 0.2], [fern, 0.88, 0.62], [wren, 0.47, 0.86]], async () =>
-      save(new URL("../../docs/room.png", import.meta.url), await ann.picture()));
-    await ann.look({ width: 1280, height: 800, scheme: "dark" });
-  }
-
   await gateway.hibernate("meadow");
   await ann.roomIs("asleep");
   await photograph(ann, "asleep");
@@ -81,6 +74,45 @@ test("the page looks right in every state, narrow and wide, by day and by night"
   await photograph(ann, "reconnecting");
   assert.deepEqual(ann.faults, []);
 });
+
+if (process.argv.includes("--update-docs")) {
+  test("the README shows the page as it is", async (t) => {
+    const gateway = await Gateway.start(t, { "--room-sleep-after": "10s" });
+    const { ann, bob } = await annAndBob(t, gateway);
+    const fern = await Guest.join(t, gateway, { name: "fern", color: "#0ca678" });
+    const wren = await Guest.join(t, gateway, { name: "wren", color: "#e64980" });
+    const owl = await Guest.join(t, gateway, { room: "hayloft", name: "owl" });
+    await Guest.join(t, gateway, { room: "attic", name: "moth" });
+    await Guest.join(t, gateway, { room: "burrow", name: "vole" });
+    await ann.click('#colours input[value="#e0a100"]');
+    await bob.click('#colours input[value="#4263eb"]');
+    const talk = async (...lines) => {
+      for (const [who, text] of lines) {
+        await who.say(text);
+        await bob.sees(text);
+      }
+    };
+    await talk(
+      [bob, "Is anyone still up?"],
+      [ann, "Me. The room fell asleep an hour ago, but my connection never noticed."],
+      [fern, "Mine neither, and I came by WebSocket."],
+      [wren, "So who wakes it?"],
+      [bob, "You just did."],
+    );
+    await gateway.hibernate("meadow");
+    await ann.click("#unplug");
+    await ann.shows("html[data-unplugged]");
+    await talk([fern, "Has ann lost her connection?"], [wren, "Looks like it. Go on, she will hear every word."]);
+    await ann.live();
+    await owl.say("hoo");
+    await talk([ann, "I did."]);
+    await ann.sees("I did.");
+    await ann.look({ width: 1240, height: 790, scheme: "dark", scale: 2 });
+    await ann.until("the list was new", () => document.querySelectorAll('#rooms [data-state="awake"]').length === 2);
+    await whileTheyMove(ann, [[bob, 0.62, 0.33], [fern, 0.74, 0.66], [wren, 0.38, 0.43]], async () =>
+      save(new URL("../../docs/room.png", import.meta.url), await ann.picture()));
+  });
+}
 
 test("the keyboard reaches everything, in the order in which it is read", async (t) => {
   const gateway = await Gateway.start(t);
