@@ -158,6 +158,27 @@ test("who pulls the plug misses what is said, then nothing", async (t) => {
   await ann.meets("ann", "bob", "cyd");
 });
 
+test("what does not come is counted as lost", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { ann, bob } = await annAndBob(t, gateway);
+  await ann.say("one");
+  await bob.sees("one");
+  await bob.evaluate(() => {
+    const listen = WebSocket.prototype.addEventListener;
+    WebSocket.prototype.addEventListener = function (type, hear) {
+      listen.call(this, type, (event) => {
+        if (!/"text":"swallowed"/.test(event.data)) hear(event);
+      });
+    };
+  });
+  await bob.click("#unplug");
+  await bob.shows("html[data-unplugged]");
+  for (const text of ["two", "swallowed", "three"]) await ann.say(text);
+  await bob.live();
+  await bob.shows(".mark");
+  assert.match(await bob.text(".mark"), /^2 missed, 1 lost/);
+});
+
 test("the page counts down to the room's sleep, and says how it woke", async (t) => {
   const gateway = await Gateway.start(t, { "--room-sleep-after": "1500ms" });
   const page = await visit(t, gateway, { name: "ann" });
