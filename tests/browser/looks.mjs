@@ -104,10 +104,12 @@ if (process.argv.includes("--update-docs")) {
     await ann.shows("html[data-unplugged]");
     await talk([fern, "Has ann lost her connection?"], [wren, "Looks like it. Go on, she will hear every word."]);
     await ann.live();
+    await ann.shows(".mark");
+    assert.match(await ann.text(".mark"), /^2 missed, 0 lost/);
     await owl.say("hoo");
     await talk([ann, "I did."]);
     await ann.sees("I did.");
-    await ann.look({ width: 1240, height: 790, scheme: "dark", scale: 2 });
+    await ann.look({ width: 1240, height: 840, scheme: "dark", scale: 2 });
     await ann.until("the list was new", () => document.querySelectorAll('#rooms [data-state="awake"]').length === 2);
     await whileTheyMove(ann, [[bob, 0.62, 0.33], [fern, 0.74, 0.66], [wren, 0.38, 0.43]], async () =>
       save(new URL("../../docs/room.png", import.meta.url), await ann.picture()));
