@@ -4,12 +4,13 @@
 //! at start; never on a message's path. A keeper that nobody needs retires under the entry it
 //! has here, so that a join that comes at that moment starts the next one instead of being lost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use crate::keeper::state::{Found, Head, Operation};
 use crate::keeper::{self, Keeper, Letter, Mailbox, Refused};
@@ -39,6 +40,23 @@ const FULL_RETRY_MS: u64 = 1_000;
 
 /// How long keepers may take to read their last mail.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// How long keepers may take to tell how their rooms are.
+const LISTING: Duration = Duration::from_millis(500);
+
+/// A room in a list of rooms.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub room: String,
+    /// As in [`Inspection`], or `busy`: its keeper did not answer in time.
+    pub state: &'static str,
+    /// Seats, connected or not.
+    pub seats: usize,
+    /// When it sleeps if nothing happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleeps_in_ms: Option<u64>,
+}
 
 impl Dispatcher {
     /// A dispatcher without keepers.
@@ -99,6 +117,54 @@ impl Dispatcher {
     /// Has a room awake.
     pub async fn wake(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
         self.operate(room, Operation::Wake).await
+    }
+
+    /// The first rooms by name, whether somebody is there or they only lie on disk. Wakes and
+    /// starts nothing, and does not wait long for anybody.
+    pub async fn rooms(&self, limit: usize) -> Vec<Listed> {
+        let on_disk = self.shared.store.run(move |engine| engine.rooms(None, limit)).await;
+        // A store that is unwell does not hide the rooms in memory.
+        let mut rooms: BTreeMap<RoomName, Option<Arc<Mailbox>>> =
+            on_disk.unwrap_or_default().into_iter().map(|room| (room, None)).collect();
+        for (room, mailbox) in self.mailboxes().iter() {
+            let fits = || rooms.last_key_value().is_some_and(|(last, _)| room <= last);
+            if rooms.len() < limit || fits() {
+                rooms.insert(room.clone(), Some(mailbox.clone()));
+                if rooms.len() > limit {
+                    rooms.pop_last();
+                }
+            }
+        }
+        let deadline = Instant::now() + LISTING;
+        let mut asked = Vec::with_capacity(rooms.len());
+        for (room, mailbox) in rooms {
+            let (answer, answered) = oneshot::channel();
+            let has_keeper = mailbox.is_some();
+            if let Some(mailbox) = mailbox {
+                let _ = mailbox.put(Letter::Operate(Operation::Inspect, answer)); // full: busy
+            }
+            asked.push((room, has_keeper, answered));
+        }
+        let mut listed = Vec::with_capacity(asked.len());
+        for (room, has_keeper, answered) in asked {
+            let seen = match has_keeper {
+                true => timeout_at(deadline, answered).await.ok().and_then(Result::ok),
+                false => None,
+            };
+            listed.push(match seen.and_then(Result::ok) {
+                Some(seen) => Listed {
+                    room: seen.room,
+                    state: seen.state,
+                    seats: seen.seats,
+                    sleeps_in_ms: seen.why_awake.map(|why| why.sleeps_in_ms),
+                },
+                None => {
+                    let state = if has_keeper { "busy" } else { "cold" };
+                    Listed { room: room.to_string(), state, seats: 0, sleeps_in_ms: None }
+                }
+            });
+        }
+        listed
     }
 
     /// Waits until every keeper has read the mail it has now, so that what is to be written is

@@ -11,16 +11,22 @@
 //
 // It knows nothing of the page. What happens is told as events, each with a `detail`:
 //
-//     state    { state, transport, delay?, trouble?, final? }
-//                state is "connecting", "live", "reconnecting" or "closed"
-//     seated   { session, sid, resumed, fresh }   fresh: forget what was shown, it comes anew
-//     message  a `message` frame, each once and in order of `seq`
-//     answer   { key, seq } for a publish that is on disk, { key, code, reason } for a refused one
-//     room     a `room` frame: asleep, awake, degraded or well
-//     trouble  { reason }, an error that belongs to no publish
+//     state      { state, transport, delay?, unplugged?, trouble?, final? }
+//                  state is "connecting", "live", "reconnecting" or "closed"
+//     seated     { session, sid, resumed, fresh }   fresh: forget what was shown, it comes anew
+//     caught-up  { missed, lost, why?, away } after coming back, before "live": how many
+//                  messages came that were said meanwhile, how many did not, for how many ms
+//     message    a `message` frame, each once and in order of `seq`
+//     direct     a `message` frame for this seat alone: it has no `seq` and is no position
+//     answer     { key, seq } for a publish that is on disk, { key, code, reason } for a refused one
+//     presence   who is here has changed; see `roster`
+//     ephemeral  { key, from, data }
+//     room       a `room` frame: asleep, awake, degraded or well
+//     trouble    { reason }, an error that belongs to no publish
 
 import { explain, mayReturn } from "./close-reasons.js";
 import { Doors } from "./doors.js";
+import { Roster } from "./roster.js";
 
 const WELCOME_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000;
@@ -32,8 +38,11 @@ const MESSAGE_TOO_LARGE = 4510;
 const UNANSWERED = 50;
 
 export class Connection extends EventTarget {
+  /** Who is here. */
+  roster = new Roster();
   #room;
   #name;
+  #attachment;
   #session;
   #choice;
   #doors;
@@ -41,6 +50,12 @@ export class Connection extends EventTarget {
   #position = null;
   /** Publishes without an answer, by request number, in order. */
   #unanswered = new Map();
+  /** Requests that live and die with their link, by number: { frame, resolve, reject }. */
+  #requests = new Map();
+  /** While what was missed comes: where the log was left, when, and what has come since. */
+  #away = null;
+  #lostAt = 0;
+  #unpluggedFor = 0;
   #nextId = 1;
   #keyPrefix = randomText();
   #wanted = false;
@@ -53,14 +68,16 @@ export class Connection extends EventTarget {
    * @param {string} options.base the gateway's address
    * @param {string} options.room
    * @param {string} options.name shown to others
+   * @param {object} [options.attachment] what else others should know, as JSON
    * @param {string} [options.session] from an earlier `seated`, to take that seat back
    * @param {"auto" | "webtransport" | "websocket"} [options.transport]
    */
-  constructor({ base, room, name, session, transport = "auto" }) {
+  constructor({ base, room, name, attachment, session, transport = "auto" }) {
     super();
     this.#doors = new Doors(base);
     this.#room = room;
     this.#name = name;
+    this.#attachment = attachment;
     this.#session = session;
     this.#choice = transport;
   }
@@ -91,9 +108,16 @@ export class Connection extends EventTarget {
     this.retryNow();
   }
 
-  /** Ends the wait before the next try. */
+  /** Cuts the link without a word, and stays away for `ms` before it comes back. */
+  unplug(ms) {
+    if (!this.#link?.seated) return;
+    this.#unpluggedFor = ms;
+    this.#link.close();
+  }
+
+  /** Ends the wait before the next try, but for that of `unplug`. */
   retryNow() {
-    this.#wake();
+    if (!this.#unpluggedFor) this.#wake();
   }
 
   /** Forgets the seat, so that the next `hello` gets a new one. */
@@ -114,6 +138,36 @@ export class Connection extends EventTarget {
     return publish.key;
   }
 
+  /** Says `data` to one seat alone; resolves with how many connections it `reached`. */
+  whisper(sid, data) {
+    return this.#ask({ type: "publish", to: { sid }, data });
+  }
+
+  /** Shows the others something that may be dropped: of each key only the newest counts. */
+  show(key, data) {
+    if (this.#link?.seated) this.#link.sendLossy({ type: "ephemeral", key, data });
+  }
+
+  /** Changes what others know of this seat, now and whenever it begins anew. */
+  attach(attachment) {
+    this.#attachment = attachment;
+    if (!this.#link?.seated) return;
+    this.#ask({ type: "set", attachment }).catch(() => {}); // the next `hello` says it again
+  }
+
+  /** A page of the log, oldest first: `{ messages, more }`. */
+  history({ before, limit }) {
+    return this.#ask({ type: "history", before, limit });
+  }
+
+  /** Rejects when the gateway refuses, or when the link is gone before it answers. */
+  #ask(request) {
+    if (!this.#link?.seated) return Promise.reject(new Error("there is no connection"));
+    const frame = { ...request, id: this.#nextId++ };
+    this.#link.send(frame);
+    return new Promise((resolve, reject) => this.#requests.set(frame.id, { frame, resolve, reject }));
+  }
+
   async #run() {
     let trouble;
     for (let first = true; this.#wanted; first = false) {
@@ -129,6 +183,14 @@ export class Connection extends EventTarget {
         trouble = `${capital(error.message)}.`;
       }
       if (!this.#wanted) break;
+      if (this.#unpluggedFor) {
+        const delay = this.#unpluggedFor;
+        this.#tell("state", { state: "reconnecting", transport: "none", delay, unplugged: true });
+        await this.#rest(delay);
+        this.#unpluggedFor = 0;
+        trouble = undefined;
+        continue;
+      }
       if (ending.code === MESSAGE_TOO_LARGE) this.#refuseAll(ending);
       if (!mayReturn(ending.code)) {
         this.#wanted = false;
@@ -184,6 +246,9 @@ export class Connection extends EventTarget {
       link.closed.then(({ code, reason }) => {
         clearTimeout(silence);
         if (this.#link === link) this.#link = null;
+        if (link.seated) this.#lostAt = performance.now();
+        for (const { reject } of this.#requests.values()) reject(new Error("the connection was lost"));
+        this.#requests.clear();
         ending.code ??= code;
         ending.reason ??= reason;
         ending.moving = choice !== this.#choice;
@@ -199,6 +264,7 @@ export class Connection extends EventTarget {
         since: this.#position ?? undefined,
         history: 100,
         watch: true,
+        attachment: this.#attachment,
       });
     });
   }
@@ -208,16 +274,26 @@ export class Connection extends EventTarget {
       case "welcome":
         return this.#welcome(link, frame);
       case "message":
+        if (frame.direct) return this.#tell("direct", frame);
         // What was replayed may come again when a link broke in the middle of it.
         if (frame.seq <= (this.#position?.seq ?? 0)) return;
         this.#position = { epoch: link.epoch, seq: frame.seq };
+        if (this.#away) this.#away.missed++;
         return this.#tell("message", frame);
       case "live":
         this.#position = { epoch: link.epoch, seq: Math.max(frame.seq, this.#position?.seq ?? 0) };
         this.#attempts = 0;
+        this.#catchUp(frame.seq);
         return this.#tell("state", { state: "live", transport: link.transport });
       case "ok":
+      case "page":
+        if (this.#requests.has(frame.id)) return this.#settle(frame.id).resolve(frame);
         return this.#answer(frame, { seq: frame.seq });
+      case "presence":
+        this.roster.change(frame);
+        return this.#tell("presence");
+      case "ephemeral":
+        return this.#tell("ephemeral", frame);
       case "error":
         return this.#refusal(link, frame);
       case "room":
@@ -226,25 +302,52 @@ export class Connection extends EventTarget {
   }
 
   #welcome(link, frame) {
-    const fresh = this.#position !== null && frame.resumed === false;
-    if (fresh) this.#position = null;
+    const { session, sid, resumed, why } = frame;
+    const back = this.#position !== null;
+    const fresh = back && resumed === false;
+    // A link may break while it brings what was missed: then it is still the same absence.
+    if (back) this.#away ??= { from: this.#position.seq, lostAt: this.#lostAt, missed: 0 };
+    if (fresh) {
+      this.#away = { ...this.#away, why, missed: 0, forgotten: frame.oldest - 1 - this.#away.from };
+      this.#position = null;
+    }
     link.epoch = frame.position.epoch;
-    this.#session = frame.session;
-    this.#tell("seated", { session: frame.session, sid: frame.sid, resumed: frame.resumed, fresh });
+    this.#session = session;
+    this.roster.begin(frame);
+    this.#tell("seated", { session, sid, resumed, fresh });
+    this.#tell("presence");
     for (const publish of this.#unanswered.values()) link.send(publish);
   }
 
-  /** A refusal with `retry_after` is a "not now": the same publish is sent again, by itself. */
+  /** What was missed has come, or it has not: the log is gap-free, so it can be counted. */
+  #catchUp(newest) {
+    if (!this.#away) return;
+    const { from, lostAt, missed, why, forgotten } = this.#away;
+    this.#away = null;
+    const lost = { epoch: 0, retention: forgotten }[why] ?? newest - from - missed;
+    this.#tell("caught-up", { missed, lost: Math.max(0, lost), why, away: performance.now() - lostAt });
+  }
+
+  /** A refusal with `retry_after` is a "not now": the same is sent again, by itself. */
   #refusal(link, frame) {
-    const publish = this.#unanswered.get(frame.id);
-    if (publish && frame.retry_after !== undefined) {
+    const { id, code, reason, retry_after } = frame;
+    const isOpen = () => this.#unanswered.get(id) ?? this.#requests.get(id)?.frame;
+    if (isOpen() && retry_after !== undefined) {
       setTimeout(() => {
-        if (this.#link === link && this.#unanswered.has(frame.id)) link.send(publish);
-      }, Math.max(frame.retry_after, SHORTEST_RETRY_MS));
+        if (this.#link === link && isOpen()) link.send(isOpen());
+      }, Math.max(retry_after, SHORTEST_RETRY_MS));
       return;
     }
-    if (publish) this.#answer(frame, { code: frame.code, reason: frame.reason });
-    else this.#tell("trouble", { reason: frame.reason ?? frame.code });
+    if (this.#requests.has(id)) this.#settle(id).reject(new Error(reason ?? code));
+    else if (this.#unanswered.has(id)) this.#answer(frame, { code, reason });
+    else this.#tell("trouble", { reason: reason ?? code });
+  }
+
+  /** Takes a request off the list. */
+  #settle(id) {
+    const request = this.#requests.get(id);
+    this.#requests.delete(id);
+    return request;
   }
 
   /** Whichever of them it was: sent again, it would end the next link as well. */

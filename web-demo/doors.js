@@ -7,6 +7,8 @@
 //     closed      resolves with { code?, reason? } when it is over
 //     onframe     called with every object that arrives
 //     send(frame) takes an object; silently lost on a link that is over
+//     sendLossy(frame)
+//                 the same for what may be lost on the way, and should be rather than wait
 //     close(code) 1000 gives the seat up; without a code the seat is kept for a while
 //
 // Every opening asks the gateway first how it wants to be reached. That also tells whether it

@@ -1,10 +1,11 @@
 // The list of messages: what is on disk in order of `seq`, and below it one's own that are not
-// there yet.
+// there yet. Among them stand whispers, which have no `seq`, and marks of when one was away.
 //
-// Each `<li>` carries `data-seq` once it is on disk, `data-pending` until then, `data-own` when
-// this tab said it, `data-failed` when the gateway refused it.
+// Each message's `<li>` carries `data-seq` once it is on disk, `data-pending` until then,
+// `data-own` when this tab said it, `data-failed` when the gateway refused it; a whisper
+// `data-whisper`. A mark is `.mark` with `data-missed` and `data-lost`.
 
-/** The most messages kept in the page. */
+/** The most messages kept in the page, unless somebody scrolls back further. */
 const SHOWN = 1_000;
 /** A pause that makes the same speaker introduce themselves again. */
 const PAUSE_MS = 5 * 60_000;
@@ -13,20 +14,36 @@ export class Messages {
   #list;
   #scroller;
   #newest;
+  #isOwn;
+  #colourOf;
+  /** Whether the reader is at the end of the list, and stays there. */
+  #follows = true;
   /** Own messages on the way, oldest first: { key, text, item }. */
   #pending = [];
-  #last = null;
+  /** Speaker and time of each item that has one. */
+  #said = new WeakMap();
 
-  constructor({ list, scroller, newest }) {
+  /**
+   * @param {object} parts
+   * @param {Element} parts.list
+   * @param {Element} parts.scroller
+   * @param {Element} parts.newest a button that leads to the end
+   * @param {(sid: string) => boolean} parts.isOwn
+   * @param {(sid: string, name: string) => string} parts.colourOf
+   */
+  constructor({ list, scroller, newest, isOwn, colourOf }) {
     this.#list = list;
     this.#scroller = scroller;
     this.#newest = newest;
+    this.#isOwn = isOwn;
+    this.#colourOf = colourOf;
     newest.addEventListener("click", () => this.#toEnd());
     scroller.addEventListener("scroll", () => {
-      if (this.#atEnd()) newest.hidden = true;
+      this.#follows = this.#isAtEnd();
+      if (this.#follows) newest.hidden = true;
     }, { passive: true });
     new ResizeObserver(() => {
-      if (newest.hidden) this.#toEnd();
+      if (this.#follows) this.#toEnd();
     }).observe(scroller);
   }
 
@@ -34,38 +51,41 @@ export class Messages {
     return this.#list.childElementCount === 0;
   }
 
+  /** The `seq` of the oldest message shown. */
+  get oldest() {
+    const item = this.#list.querySelector("[data-seq]");
+    return item ? Number(item.dataset.seq) : undefined;
+  }
+
   /** A message from the room. `arriving` tells one that was said just now from history. */
-  add({ seq, time, from, data }, { own, arriving }) {
-    const text = readable(data);
+  add(message, { arriving }) {
+    const own = this.#isOwn(message.from?.sid);
+    const { item, text } = this.#render(message);
     // The room gives back what we said before or after its `ok`; either way it takes the place
     // of the oldest pending one that says the same.
     const echoed = own ? this.#pending.find((pending) => pending.text === text) : undefined;
     if (echoed) this.#drop(echoed);
-
-    const name = from?.name ?? from?.user ?? "somebody";
-    const speaker = from?.sid ?? name;
-    const first = this.#last?.speaker !== speaker || time - this.#last.time > PAUSE_MS;
-    this.#last = { speaker, time };
-
-    const item = this.#item(text, own);
-    item.dataset.seq = seq;
-    item.title = new Date(time).toLocaleString();
     if (arriving && !echoed) item.dataset.new = "";
-    if (first) {
-      item.dataset.first = "";
-      item.prepend(byline(own ? "you" : name, name, time));
-    }
-    this.#keepingPlace(own, () => {
-      this.#list.insertBefore(item, this.#pending[0]?.item ?? null);
-      while (this.#list.childElementCount > SHOWN) this.#list.firstElementChild.remove();
-    });
+    this.#append(item, own && arriving);
+  }
+
+  /** A page of what was said before, oldest first, put in place without moving what is read. */
+  prepend(messages, afterwards = () => {}) {
+    const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
+    const first = this.#list.firstElementChild;
+    const items = messages.map((message) => this.#render(message).item);
+    this.#list.prepend(...items);
+    for (const item of items) this.#introduce(item);
+    if (first) this.#introduce(first);
+    afterwards();
+    this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
   }
 
   /** One's own message that the room has not taken yet. */
   addPending(key, text) {
-    const item = this.#item(text, true);
-    item.dataset.pending = "";
-    item.append(note("on its way…"));
+    const item = element("li", { text });
+    item.dataset.own = item.dataset.pending = "";
+    item.append(element("span", { className: "note", text: "on its way…" }));
     this.#pending.push({ key, text, item });
     this.#keepingPlace(true, () => this.#list.append(item));
   }
@@ -86,17 +106,74 @@ export class Messages {
     }
   }
 
+  /** A direct message; `to` is a name when it is one's own. Gives what can mark it as failed. */
+  whisper(message, to) {
+    const { item } = this.#render(message, to === undefined ? "whispers to you" : `you to ${to}`);
+    item.dataset.whisper = "";
+    if (to !== undefined) item.dataset.own = "";
+    else item.dataset.new = "";
+    this.#append(item, to !== undefined);
+    return (why) => {
+      item.dataset.failed = "";
+      item.append(element("span", { className: "note", text: why }));
+    };
+  }
+
+  /** Says, below what came after an absence, how much was missed and whether all of it came. */
+  mark({ missed, lost, text = `${missed} missed, ${lost} lost`, aside }) {
+    const mark = element("li", { className: "mark" });
+    mark.dataset.missed = missed;
+    mark.dataset.lost = lost;
+    mark.append(element("strong", { text }), ` ${aside}`);
+    this.#append(mark, false);
+  }
+
   /** Forgets what the room said; what is on its way stays. */
   clear() {
     this.#list.replaceChildren(...this.#pending.map(({ item }) => item));
-    this.#last = null;
   }
 
-  #item(text, own) {
-    const item = document.createElement("li");
+  /** Somebody's colour may have changed. */
+  paint() {
+    for (const item of this.#list.children) this.#colour(item);
+  }
+
+  #render({ seq, time, from, data, data64 }, aside) {
+    const text = readable(data, data64);
+    const own = this.#isOwn(from?.sid);
+    const name = from?.name ?? from?.user ?? "somebody";
+    const item = element("li", {});
     if (own) item.dataset.own = "";
-    item.append(text);
-    return item;
+    if (seq !== undefined) item.dataset.seq = seq;
+    item.title = new Date(time).toLocaleString();
+    item.append(byline(aside && own ? aside : own ? "you" : name, own ? "" : aside, time), text);
+    this.#said.set(item, { speaker: `${from?.sid ?? name} ${aside ?? ""}`, sid: from?.sid, name, time });
+    this.#colour(item);
+    return { item, text };
+  }
+
+  /** Puts an item below everything that is on disk. */
+  #append(item, isOwn) {
+    this.#keepingPlace(isOwn, () => {
+      this.#list.insertBefore(item, this.#pending[0]?.item ?? null);
+      this.#introduce(item);
+      if (!this.#follows) return; // somebody reads up there
+      while (this.#list.childElementCount > SHOWN) this.#list.firstElementChild.remove();
+    });
+  }
+
+  /** Says who speaks, unless that is plain from the message before. */
+  #introduce(item) {
+    const said = this.#said.get(item);
+    if (!said) return;
+    const before = this.#said.get(item.previousElementSibling);
+    const follows = before?.speaker === said.speaker && said.time - before.time <= PAUSE_MS;
+    item.toggleAttribute("data-first", !follows);
+  }
+
+  #colour(item) {
+    const said = this.#said.get(item);
+    if (said) item.style.setProperty("--color", this.#colourOf(said.sid, said.name));
   }
 
   #drop(pending) {
@@ -105,61 +182,53 @@ export class Messages {
   }
 
   /** Follows the newest message, unless the reader has scrolled up. */
-  #keepingPlace(own, change) {
-    const follow = own || this.#atEnd();
+  #keepingPlace(isOwn, change) {
+    const follows = isOwn || this.#follows;
     change();
-    if (follow) this.#toEnd();
+    if (follows) this.#toEnd();
     else this.#newest.hidden = false;
   }
 
-  #atEnd() {
+  #isAtEnd() {
     const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
     return scrollTop + clientHeight > scrollHeight - 48;
   }
 
   #toEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#follows = true;
     this.#newest.hidden = true;
   }
 }
 
 /** A payload as text. Rooms carry any JSON; a chat shows what it can. */
-function readable(data) {
+function readable(data, data64) {
   if (typeof data === "string") return data;
-  if (data instanceof Uint8Array) return `(${data.length} bytes)`;
+  const bytes = data instanceof Uint8Array ? data.length : data64 && atob(data64).length;
+  if (bytes !== undefined) return `(${bytes} bytes)`;
   const text = data?.text ?? data?.message;
   return typeof text === "string" ? text : JSON.stringify(data);
 }
 
-function byline(shown, name, time) {
-  const by = document.createElement("span");
-  by.className = "by";
-  const strong = document.createElement("strong");
-  strong.textContent = shown;
-  strong.style.setProperty("--hue", hue(name));
-  const when = document.createElement("time");
+function byline(name, aside, time) {
+  const by = element("span", { className: "by" });
+  const when = element("time", { text: clock(new Date(time)) });
   when.dateTime = new Date(time).toISOString();
-  when.textContent = clock(new Date(time));
-  by.append(strong, when);
+  by.append(element("strong", { text: name }));
+  if (aside) by.append(element("span", { text: aside }));
+  by.append(when);
   return by;
 }
 
-function note(text) {
-  const note = document.createElement("span");
-  note.className = "note";
-  note.textContent = text;
-  return note;
+function element(name, { className, text }) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.append(text);
+  return made;
 }
 
 function clock(date) {
   const today = date.toDateString() === new Date().toDateString();
   const day = today ? {} : { weekday: "short", day: "numeric", month: "short" };
   return date.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
-}
-
-/** A colour of one's own: the same name always gets the same hue. */
-function hue(name) {
-  let sum = 0;
-  for (const char of name) sum = (sum * 31 + char.codePointAt(0)) % 3_600;
-  return sum / 10;
 }

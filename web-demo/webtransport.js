@@ -1,9 +1,16 @@
-// A link over WebTransport: frames on the first bidirectional stream that we open.
+// A link over WebTransport: frames on the first bidirectional stream that we open, and what may
+// be lost in datagrams of one JSON object each.
 //
 // The browser learns a close code from nobody here; what must be known is said in-band. When the
 // stream ends the link has ended.
 
 import { FrameReader, encodeFrame } from "./framing.js";
+
+/** A datagram of this size gets through, whatever the path; a larger one is dropped unsaid. */
+const DATAGRAM_BYTES = 1_150;
+
+const utf8 = new TextEncoder();
+const text = new TextDecoder();
 
 /** Opens a link; see doors.js for what a link is. `hashes` are base64, of certificates to trust. */
 export function openWebTransport(url, hashes = []) {
@@ -17,6 +24,7 @@ export function openWebTransport(url, hashes = []) {
   }
   const transport = new WebTransport(url, options);
   let writer = null;
+  let datagrams = null;
 
   const link = {
     transport: "webtransport",
@@ -25,6 +33,11 @@ export function openWebTransport(url, hashes = []) {
     closed: null,
     send(frame) {
       writer?.write(encodeFrame(frame)).catch(() => {}); // `closed` tells
+    },
+    sendLossy(frame) {
+      const bytes = utf8.encode(JSON.stringify(frame));
+      if (bytes.length > DATAGRAM_BYTES) link.send(frame);
+      else datagrams?.write(bytes).catch(() => {});
     },
     close(code) {
       try {
@@ -47,6 +60,10 @@ export function openWebTransport(url, hashes = []) {
     const stream = await transport.createBidirectionalStream();
     writer = stream.writable.getWriter();
     writer.closed.catch(() => {});
+    const { datagrams: both } = transport;
+    datagrams = (both.createWritable?.() ?? both.writable).getWriter();
+    datagrams.closed.catch(() => {});
+    receiveDatagrams(both.readable.getReader()).catch(() => {}); // `closed` tells
     return stream.readable.getReader();
   }
 
@@ -63,5 +80,23 @@ export function openWebTransport(url, hashes = []) {
     } finally {
       link.close();
     }
+  }
+
+  async function receiveDatagrams(reader) {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const frame = parse(value);
+      if (frame) link.onframe?.(frame);
+    }
+  }
+}
+
+/** A datagram's object; what cannot be read is lost like any other. */
+function parse(bytes) {
+  try {
+    return JSON.parse(text.decode(bytes));
+  } catch {
+    return null;
   }
 }

@@ -5,6 +5,7 @@
 //! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](mod@super::upgrade)) |
 //! | `/.well-known/dormouse` | what a client needs to know first ([`well_known`]) |
 //! | `/` and its files | the demo ([`page`]) |
+//! | `/demo/rooms` | what the demo shows of all rooms, to this machine only ([`demo`]) |
 //!
 //! Everything else is 404, another method on one of these 405. No answer reads a body.
 
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use super::door::{self, Caller, Door, Refusal};
 use super::listener::{self, Request, Setup};
 use super::upgrade::{Fault, Handshake};
-use super::{Context, Response, header, page, text, websocket, well_known, with};
+use super::{Context, Response, demo, header, page, text, websocket, well_known, with};
 
 /// Serves one TCP listener until `stop`; `address` is what it was configured as.
 pub async fn listen(
@@ -31,18 +32,26 @@ pub async fn listen(
         Setup { tls: cx.certificates.tcp_tls(), send_buffer: Some(cx.settings.send_buffer) };
     listener::serve(listener, setup, stop, move |request, peer| {
         let cx = cx.clone();
-        async move { respond(cx, address, request, peer) }
+        async move { respond(cx, address, request, peer).await }
     })
     .await;
 }
 
-fn respond(cx: Arc<Context>, listener: SocketAddr, request: Request, peer: SocketAddr) -> Response {
+async fn respond(
+    cx: Arc<Context>,
+    listener: SocketAddr,
+    request: Request,
+    peer: SocketAddr,
+) -> Response {
     let path = request.uri().path();
     if path.starts_with("/rooms/") {
         return enter(cx, listener, request, peer).unwrap_or_else(No::answer);
     }
     let known = match path {
         well_known::PATH => Some(well_known::answer(&cx, listener, &request)),
+        demo::PATH if cx.settings.demo && demo::may_see(&request, listener, peer) => {
+            Some(demo::rooms(&cx).await)
+        }
         _ if cx.settings.demo => page::answer(&request),
         _ => None,
     };

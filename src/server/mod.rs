@@ -5,6 +5,7 @@
 //! door, [`operator`] a listener of its own for whoever runs this. Bytes in, bytes out: policy
 //! that must hold for every client lives in [`session`] or below.
 
+pub mod demo;
 pub mod door;
 pub mod http;
 pub mod listener;

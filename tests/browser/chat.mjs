@@ -1,39 +1,9 @@
-// The demo page in a real browser, against the built binary.
-//
-//     node --experimental-websocket --test-reporter=spec tests/browser/chat.mjs [--update-docs]
-//
-// DORMOUSE_BIN and CHROMIUM name other binaries than the usual ones. Pictures of the page go to
-// tests/browser/screenshots/; with --update-docs the README's picture is taken anew, too.
+// Talking: two transports, naps, restarts, and ways in that are closed.
 
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
-import { after, before, test } from "node:test";
-import { Browser } from "./browser.mjs";
 import { Gateway, blackHole, closedPort } from "./gateway.mjs";
+import { annAndBob, open, seqs, test, texts, visit } from "./stage.mjs";
 import { until } from "./until.mjs";
-
-let browser;
-before(async () => (browser = await Browser.launch()));
-after(() => browser?.close());
-
-/** A page of its own in `room`; the test fails at its end if anything went wrong in there. */
-async function visit(t, gateway, { room = "meadow", name, transport = "auto", discovery }) {
-  const page = await browser.open(t);
-  if (discovery) await page.rewriteDiscovery(discovery);
-  await page.goto(`${gateway.url}/?${new URLSearchParams({ room, name, transport })}`);
-  return page;
-}
-
-/** Ann over WebTransport and Bob over WebSocket, both seated. */
-async function annAndBob(t, gateway) {
-  const ann = await visit(t, gateway, { name: "ann", transport: "webtransport" });
-  const bob = await visit(t, gateway, { name: "bob", transport: "websocket" });
-  await Promise.all([ann.live("webtransport"), bob.live("websocket")]);
-  return { ann, bob };
-}
-
-const texts = async (page) => (await page.messages()).map(({ text }) => text);
-const seqs = async (page) => (await page.messages()).map(({ seq }) => seq);
 
 test("two pages chat over two transports", async (t) => {
   const gateway = await Gateway.start(t);
@@ -65,7 +35,7 @@ test("a long message fits the frames of either transport", async (t) => {
 
 test("a page without a choice comes by WebTransport and writes its place into the URL", async (t) => {
   const gateway = await Gateway.start(t);
-  const page = await browser.open(t);
+  const page = await open(t);
   // A busy machine may need longer than the usual head start; this is not a test of its speed.
   await page.rewriteDiscovery((gateway) => ({ ...gateway, policy: { ...gateway.policy, head_start_ms: 3_000 } }));
   await page.goto(gateway.url);
@@ -208,55 +178,6 @@ test("a change of transport misses nothing", async (t) => {
   for (const page of [ann, bob]) assert.deepEqual(await seqs(page), [1, 2]);
   assert.equal((await gateway.room("meadow")).seats, 2);
 });
-
-test("the page looks right in every state, narrow and wide, by day and by night", async (t) => {
-  const gateway = await Gateway.start(t);
-  const { ann, bob } = await annAndBob(t, gateway);
-  await photograph(bob, "empty");
-
-  const conversation = [
-    [ann, "Is anyone still up?"],
-    [bob, "Just me. The room dozed off a while ago, but my socket never noticed."],
-    [ann, "Mine neither, and I came by QUIC."],
-    [ann, "So who wakes it?"],
-    [bob, "Whoever speaks next. Nothing we said is lost meanwhile."],
-    [ann, "Good night, then."],
-  ];
-  for (const [page, text] of conversation) {
-    await page.say(text);
-    await Promise.all([ann.sees(text), bob.sees(text)]);
-  }
-  await photograph(ann, "chat");
-
-  await gateway.hibernate("meadow");
-  await ann.roomIs("asleep");
-  await photograph(ann, "asleep");
-  if (process.argv.includes("--update-docs")) {
-    await ann.look({ width: 1180, height: 720, scheme: "dark", scale: 2 });
-    await save(new URL("../../docs/room.png", import.meta.url), await ann.picture());
-  }
-
-  await gateway.stop();
-  await ann.until("the page was reconnecting", () => !document.querySelector("#notice").hidden);
-  await ann.say("Did you hear that?");
-  await photograph(ann, "reconnecting");
-});
-
-async function photograph(page, name) {
-  for (const width of [390, 1280]) {
-    for (const scheme of ["light", "dark"]) {
-      await page.look({ width, height: 800, scheme });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert.ok(wide <= 0, `${name} is ${wide} px too wide at ${width} px`);
-      await save(new URL(`screenshots/${name}-${width}-${scheme}.png`, import.meta.url), await page.picture());
-    }
-  }
-}
-
-async function save(url, bytes) {
-  await mkdir(new URL(".", url), { recursive: true });
-  await writeFile(url, bytes);
-}
 
 /** What the gateway says of itself, with WebTransport at another port. */
 function elsewhere(port) {

@@ -1,6 +1,6 @@
 // The built binary on ports and in a directory of its own.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -9,10 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { within } from "./until.mjs";
 
 const BINARY =
   process.env.DORMOUSE_BIN ?? fileURLToPath(new URL("../../target/release/dormouse", import.meta.url));
+
+/** Runs what follows in a process that survives the signal of a disk that takes no more. */
+const UNSINKABLE = ["-c", 'trap "" XFSZ; exec "$0" "$@"'];
 
 export class Gateway {
   url;
@@ -47,7 +51,7 @@ export class Gateway {
 
   /** Starts the binary, again if it was stopped: same ports, same data. */
   async start() {
-    const child = spawn(BINARY, this.#flags, { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn("sh", [...UNSINKABLE, BINARY, ...this.#flags], { stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     child.stderr.on("data", (text) => (this.#output += text));
     const opened = new Promise((resolve, reject) => {
@@ -81,6 +85,12 @@ export class Gateway {
   /** Sends a room to sleep at once, whatever it was doing. */
   async hibernate(name) {
     await this.#ask("POST", `${name}/hibernate`);
+  }
+
+  /** Lets every write to a file fail from now on, or with `false` work again. */
+  async failWrites(fail = true) {
+    const limit = fail ? "0" : "unlimited";
+    await promisify(execFile)("prlimit", [`--pid=${this.#child.pid}`, `--fsize=${limit}:unlimited`]);
   }
 
   async #ask(method, path) {

@@ -1,6 +1,8 @@
 //! What the TCP side answers.
 
-use crate::support::{HANDSHAKE, house, speak};
+use serde_json::json;
+
+use crate::support::{HANDSHAKE, Transport, house, speak};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -93,6 +95,23 @@ async fn the_page_is_served_unless_it_is_off() {
     assert_eq!(head.header("content-length"), page.body.len().to_string());
     let off = house(|config| config.server.demo = false).await;
     assert_eq!(off.get("/", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_demo_sees_all_rooms_from_this_machine_and_wakes_none() {
+    let open = house(|_| {}).await;
+    let mut ann = open.join(Transport::WebSocket, "meadow", "ann").await;
+    ann.say("good night").await;
+    open.hibernate("meadow").await;
+    let _bob = open.join(Transport::WebTransport, "attic", "bob").await;
+    let rooms = open.get("/demo/rooms", "").await;
+    assert_eq!((rooms.status, rooms.header("cache-control")), (200, "no-store"));
+    let asleep = |room| json!({ "room": room, "state": "asleep", "seats": 1 });
+    assert_eq!(rooms.json(), json!({ "rooms": [asleep("attic"), asleep("meadow")] }));
+    let stranger = open.get("/demo/rooms", "x-forwarded-for: 192.0.2.7\r\n").await;
+    assert_eq!(stranger.status, 404);
+    let off = house(|config| config.server.demo = false).await;
+    assert_eq!(off.get("/demo/rooms", "").await.status, 404);
 }
 
 #[tokio::test]

@@ -158,13 +158,14 @@ impl State {
             count,
             presence_version: self.presence.version(),
         };
-        // Its session reads the ring from the moment it has its place: the welcome comes before.
         out.push(Output::Send(connection, ServerFrame::Welcome(Box::new(welcome))));
-        self.take_place(connection, start.seq, start.may_skip, out);
         out.push(Output::SendAfter(connection, newest, ServerFrame::Live { seq: newest }));
         if join.watch {
             out.push(Output::SendAfter(connection, newest, self.room_state(now).frame()));
         }
+        // Last of all: from here on the session reads the log, and what it has to say before and
+        // at which place in it must be there by then.
+        self.take_place(connection, start.seq, start.may_skip, out);
         match before {
             Some(seat) if !seat.row.left && seat.row.name == name => {}
             Some(seat) if !seat.row.left => self.announce_users(out), // by another name
@@ -196,8 +197,8 @@ impl State {
             presence: PresenceWish::Count,
             limits: SeatLimits::default(),
         });
-        self.take_place(connection, start.max(self.head.oldest), true, out);
         self.announce_join(now, &name, out);
+        self.take_place(connection, start.max(self.head.oldest), true, out);
     }
 
     fn take_place(
@@ -418,5 +419,61 @@ impl State {
             let line = seed::ServerFrame::Users { users: self.seats.names() };
             out.push(Output::SeedLine { to, after: self.head.newest, line });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Found, Input, Mail, Told};
+    use super::*;
+    use crate::protocol::Author;
+    use crate::store::{Engine as _, Memory};
+
+    /// A session reads the log as soon as it is seated, on a thread of its own. When the welcome
+    /// followed the seat, whoever came back at a busy moment now and then got messages before
+    /// it, and counted from a position in no epoch.
+    #[test]
+    fn what_a_client_is_told_on_joining_is_there_before_it_reads_the_log() {
+        let memory = Memory::new(1);
+        let room: protocol::RoomName = "lobby".parse().unwrap();
+        let settings = crate::config::Config::default().keeper;
+        let now = Now { wall: protocol::Timestamp(1), ms: 1 };
+        let (connection, mut out) = (Connection(1), Vec::new());
+        let secret = memory.identity().secret;
+        let mut state = State::new(room.clone(), settings, secret, Found::Wanted, now, &mut out);
+        let told = Told::Opened(memory.open(&room));
+        state.step(now, Input::Told { asked: 0, told, took_us: 1 }, &mut out);
+        let join = Join {
+            connection,
+            profile: Profile::V1,
+            name: None,
+            tags: None,
+            attachment: None,
+            claim: None,
+            since: None,
+            history: 0,
+            watch: true,
+            presence: PresenceWish::Auto,
+            accepted: None,
+            oldest: None,
+            fresh_sid: Sid(1),
+            fresh_author: Author(1),
+        };
+        state.step(now, Input::Mail(Mail::Join(Box::new(join))), &mut out);
+        state.settle(now, &mut out);
+        out.clear();
+        let epoch = memory.open(&room).unwrap().epoch;
+        state.step(now, Input::Appended(Ok(epoch)), &mut out);
+        let told: Vec<_> = out
+            .iter()
+            .map_while(|output| match output {
+                Output::Send(_, ServerFrame::Welcome(_)) => Some("welcome"),
+                Output::SendAfter(_, 0, ServerFrame::Live { seq: 0 }) => Some("live"),
+                Output::SendAfter(_, 0, ServerFrame::Room { .. }) => Some("room"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, ["welcome", "live", "room"]);
+        assert!(matches!(out[3], Output::Seated { .. }), "{:?}", out[3]);
     }
 }

@@ -1,0 +1,46 @@
+// The rules by which a page merges what it is told of who is here.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "./stage.mjs";
+
+// Nothing here says to node that the page's scripts are modules, so they are not imported by name.
+const source = await readFile(new URL("../../web-demo/roster.js", import.meta.url), "utf8");
+const { Roster } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+
+const member = (sid, more) => ({ sid, name: sid, since: 1, ...more });
+const sids = (roster) => roster.all().map(({ sid }) => sid);
+
+function rosterOf(...members) {
+  const roster = new Roster();
+  roster.begin({ members: members.map((sid) => member(sid)), count: members.length, presence_version: 1 });
+  return roster;
+}
+
+test("a roster joins, updates and leaves, whoever it knew before", () => {
+  const roster = rosterOf("s1", "s2");
+  roster.change({ version: 2, join: [member("s2", { name: "new" }), member("s3")], leave: ["s1", "s9"], count: 2 });
+  assert.deepEqual(sids(roster), ["s2", "s3"]);
+  assert.equal(roster.get("s2").name, "new");
+  roster.change({ version: 3, update: [member("s3", { away: true })], count: 2 });
+  assert.equal(roster.get("s3").away, true);
+  assert.ok(roster.isWhole);
+});
+
+test("a reset or another welcome makes everything before it void", () => {
+  const roster = rosterOf("s1", "s2");
+  roster.change({ version: 9, reset: true, members: [member("s4")], count: 1 });
+  assert.deepEqual(sids(roster), ["s4"]);
+  roster.begin({ members: [member("s5")], count: 1 });
+  assert.deepEqual(sids(roster), ["s5"]);
+});
+
+test("a large room is a number, until it is small again", () => {
+  const roster = rosterOf("s1");
+  roster.change({ version: 2, count: 201 });
+  assert.deepEqual([sids(roster), roster.count, roster.isWhole], [[], 201, false]);
+  roster.change({ version: 3, reset: true, members: [member("s1"), member("s2")], count: 2 });
+  assert.ok(roster.isWhole);
+  roster.begin({ count: 400 });
+  assert.deepEqual([sids(roster), roster.isWhole], [[], false]);
+});
