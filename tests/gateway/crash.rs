@@ -17,7 +17,11 @@ const ROUNDS: usize = 10;
 const IN_FLIGHT: usize = 8;
 
 /// Naps and moves all the time, so that kills hit them, too.
-const RESTLESS: [&str; 4] = ["--room-sleep-after", "10ms", "--room-journal-bytes", "4KiB"];
+#[rustfmt::skip]
+const RESTLESS: [&str; 8] = [
+    "--room-sleep-after", "10ms", "--room-journal-bytes", "4KiB",
+    "--session-publish-rate", "off", "--room-publish-rate", "off",
+];
 
 /// Seeded dice (splitmix64).
 struct Dice(u64);

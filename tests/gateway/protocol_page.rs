@@ -48,7 +48,8 @@ impl Replay<'_> {
             return self.clients.remove(who).unwrap().drop_connection();
         }
         if !self.clients.contains_key(who) {
-            let client = self.house.connect(self.transport, &self.room).await;
+            let mut client = self.house.connect(self.transport, &self.room).await;
+            client.hears_presence = self.tells_presence;
             self.clients.insert(who.to_owned(), client);
         }
         let (direction, frame) = what.split_once(' ').unwrap();
@@ -59,10 +60,7 @@ impl Replay<'_> {
             }
             "<" => {
                 let client = self.clients.get_mut(who).unwrap();
-                let mut actual = client.next().await;
-                while actual["type"] == "presence" && !self.tells_presence {
-                    actual = client.next().await;
-                }
+                let actual = client.next().await;
                 let expected = parse(frame);
                 self.matches(&expected, &actual, line);
             }

@@ -80,7 +80,8 @@ impl RawWebSocket {
     pub async fn next_of(&mut self, wanted: Opcode) -> Bytes {
         loop {
             let (opcode, body) = self.next().await.expect("another frame");
-            if opcode == wanted {
+            let is_news = body.starts_with(b"{\"type\":\"presence\""); // it may come at any time
+            if opcode == wanted && !is_news {
                 return body;
             }
         }

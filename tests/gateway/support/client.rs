@@ -52,6 +52,11 @@ pub struct Client {
     wire: Wire,
     /// Frames that were read while another was waited for.
     put_back: VecDeque<Value>,
+    /// News of who is here, which may come at any time: read by `next_of("presence")` only,
+    /// unless `hears_presence`.
+    presence: VecDeque<Value>,
+    /// Whether `next` gives news of who is here like any other frame.
+    pub hears_presence: bool,
     /// The bytes behind the last binary frame's header.
     pub bytes: Vec<u8>,
     /// The answer to `hello`.
@@ -141,6 +146,8 @@ impl Client {
         Self {
             wire,
             put_back: VecDeque::new(),
+            presence: VecDeque::new(),
+            hears_presence: false,
             bytes: Vec::new(),
             welcome: Value::Null,
             position: Value::Null,
@@ -347,9 +354,15 @@ impl Client {
         if let Some(frame) = self.put_back.pop_front() {
             return Ok(frame);
         }
-        let reading = tokio::time::timeout(DEADLINE, self.wire.read());
-        let (frame, bytes) = reading.await.expect("a frame in time")?;
-        self.bytes = bytes;
+        let frame = loop {
+            let reading = tokio::time::timeout(DEADLINE, self.wire.read());
+            let (frame, bytes) = reading.await.expect("a frame in time")?;
+            self.bytes = bytes;
+            if frame["type"] != "presence" || self.hears_presence {
+                break frame;
+            }
+            self.presence.push_back(frame);
+        };
         let moves = matches!(frame["type"].as_str(), Some("message" | "live"));
         if let (true, Some(seq)) = (moves, frame["seq"].as_u64()) {
             let before = self.position["seq"].as_u64().unwrap_or(0);
@@ -362,9 +375,15 @@ impl Client {
     /// The next frame of a type; others stay for later.
     pub async fn next_of(&mut self, kind: &str) -> Value {
         let mut others = VecDeque::new();
+        let usual = std::mem::replace(&mut self.hears_presence, kind == "presence");
         loop {
-            let frame = self.next().await;
+            let aside = (kind == "presence").then(|| self.presence.pop_front()).flatten();
+            let frame = match aside {
+                Some(frame) => frame,
+                None => self.next().await,
+            };
             if frame["type"] == kind {
+                self.hears_presence = usual;
                 others.append(&mut self.put_back);
                 self.put_back = others;
                 return frame;
@@ -388,16 +407,11 @@ impl Client {
         sorted_users(&self.next_of("users").await)
     }
 
-    /// Whether nothing comes before the answer to a ping but news of who is here: nothing was on
-    /// its way.
+    /// Whether nothing comes before the answer to a ping: nothing was on its way.
     pub async fn hears_nothing(&mut self) -> bool {
         self.send(json!({ "type": "ping", "id": 4242 })).await;
-        loop {
-            let frame = self.next().await;
-            if frame["type"] != "presence" {
-                return frame["type"] == "pong" && frame["id"] == 4242;
-            }
-        }
+        let frame = self.next().await;
+        frame["type"] == "pong" && frame["id"] == 4242
     }
 
     /// Reads to the end: the in-band close, then what the transport says of it.
