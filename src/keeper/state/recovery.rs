@@ -185,6 +185,7 @@ impl State {
             self.woke(now, Room::wake(opened), took_us, out);
         } else {
             self.phase = Phase::Asleep;
+            self.tell_watchers(RoomState::Asleep, out);
         }
     }
 
