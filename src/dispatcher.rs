@@ -171,14 +171,19 @@ impl Dispatcher {
     /// with the store. Bounded by a few seconds: a keeper may be waiting for a disk.
     pub async fn close(&self) {
         let mailboxes: Vec<_> = self.mailboxes().values().cloned().collect();
-        let mut answers = Vec::with_capacity(mailboxes.len());
-        for mailbox in mailboxes {
-            let (answer, answered) = oneshot::channel();
-            if mailbox.put(Letter::Operate(Operation::Inspect, answer)).is_ok() {
+        let all = async {
+            let mut answers = Vec::with_capacity(mailboxes.len());
+            for mailbox in mailboxes {
+                let (answer, answered) = oneshot::channel();
+                let mut letter = Some(Letter::Operate(Operation::Inspect, answer));
+                while let Some(next) = letter.take() {
+                    if let Err(Refused::Full(back)) = mailbox.put(next).map_err(|r| *r) {
+                        letter = Some(back);
+                        mailbox.space().await;
+                    }
+                }
                 answers.push(answered);
             }
-        }
-        let all = async {
             for answered in answers {
                 let _ = answered.await; // a keeper that is gone has read everything
             }

@@ -14,6 +14,12 @@ use crate::protocol::framing::wrap;
 use crate::protocol::{BodyKind, Framing, Sid};
 use crate::room::Ephemeral;
 
+/// The most bytes of ephemerals that a room keeps; beyond it the oldest go.
+const SLOTS_BYTES: usize = 256 * 1024;
+
+/// The most bytes of them that a reader takes at once.
+const TAKE_BYTES: usize = 32 * 1024;
+
 /// How long an ephemeral is worth sending.
 const WORTH: Duration = Duration::from_secs(1);
 
@@ -57,6 +63,7 @@ pub(super) struct Slots {
 struct Table {
     /// By number: oldest first.
     slots: BTreeMap<u64, Arc<Slot>>,
+    bytes: usize,
     numbers: BTreeMap<(Sid, String), u64>,
 }
 
@@ -65,9 +72,11 @@ impl Slots {
     pub(super) fn put(&self, number: u64, ephemeral: Ephemeral, now: Instant) {
         let mut table = self.table();
         let before = table.numbers.insert((ephemeral.from, ephemeral.key.clone()), number);
-        if let Some(before) = before {
-            table.slots.remove(&before);
+        if let Some(before) = before.and_then(|before| table.slots.remove(&before)) {
+            table.bytes -= before.ephemeral.body.len();
         }
+        table.bytes += ephemeral.body.len();
+        while table.bytes > SLOTS_BYTES && table.drop_oldest() {}
         let slot = Slot { number, since: now, ephemeral, encoded: Default::default() };
         table.slots.insert(number, Arc::new(slot));
         drop(table);
@@ -77,31 +86,44 @@ impl Slots {
     /// Forgets what is not worth sending any more; says when there will be something again.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut table = self.table();
-        while let Some(oldest) = table.slots.first_entry() {
-            let at = oldest.get().since + WORTH;
+        while let Some((_, oldest)) = table.slots.first_key_value() {
+            let at = oldest.since + WORTH;
             if at > now {
                 return Some(at);
             }
-            let slot = oldest.remove();
-            let key = (slot.ephemeral.from, slot.ephemeral.key.clone());
-            table.numbers.remove(&key);
+            table.drop_oldest();
         }
         None
     }
 
-    /// What changed after `number`, oldest first.
+    /// What changed after `number`, oldest first, and no more than fits one write: says up to
+    /// which number that is.
     pub(super) fn after(&self, number: u64, out: &mut VecDeque<Arc<Slot>>) -> u64 {
         let table = self.table();
-        let mut newest = number;
+        let (mut newest, mut bytes) = (number, 0);
         for slot in table.slots.range(number + 1..).map(|(_, slot)| slot) {
             newest = slot.number;
+            bytes += slot.ephemeral.body.len();
             out.push_back(slot.clone());
+            if bytes >= TAKE_BYTES {
+                break;
+            }
         }
         newest
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn drop_oldest(&mut self) -> bool {
+        let Some((_, slot)) = self.slots.pop_first() else { return false };
+        let key = (slot.ephemeral.from, slot.ephemeral.key.clone());
+        self.bytes -= slot.ephemeral.body.len();
+        self.numbers.remove(&key);
+        true
     }
 }
 
@@ -135,6 +157,26 @@ mod tests {
         assert_eq!(bodies(&slots, 0), ["b", "c", "d"]);
         assert_eq!(bodies(&slots, 3), ["d"]);
         assert_eq!(bodies(&slots, 4), [""; 0]);
+    }
+
+    #[test]
+    fn a_full_table_lets_go_of_the_oldest_and_a_reader_takes_a_piece_at_a_time() {
+        let (slots, now) = (Slots::default(), Instant::now());
+        let body: Bytes = vec![b'x'; 8 * 1024].into();
+        let kept = SLOTS_BYTES / body.len();
+        for number in 1..=kept as u64 + 3 {
+            let (key, kind) = (number.to_string(), BodyKind::Json);
+            slots.put(number, Ephemeral { from: Sid(1), key, kind, body: body.clone() }, now);
+        }
+        let lengths = {
+            let table = slots.table();
+            (table.slots.len(), table.numbers.len())
+        };
+        assert_eq!(lengths, (kept, kept));
+        let mut out = VecDeque::new();
+        assert_eq!(slots.after(0, &mut out), 3 + TAKE_BYTES as u64 / 8_192, "the oldest left");
+        slots.expire(now + WORTH);
+        assert_eq!(slots.table().bytes, 0);
     }
 
     #[test]

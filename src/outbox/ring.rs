@@ -197,8 +197,10 @@ impl Ring {
         *self.window() = Window::default();
     }
 
-    /// Moves the head without messages: the room was opened, nobody has read yet.
+    /// Moves the head without messages: the room was opened, nobody has read yet. What was here
+    /// before belongs to another log.
     pub fn start(&self, newest: u64) {
+        self.clear();
         self.heads.send_modify(|heads| heads.message = newest);
     }
 
@@ -298,6 +300,17 @@ mod tests {
         assert_eq!(ring.expire(at), None);
         assert_eq!(ring.take(1, u64::MAX, Framing::V1WebSocket), Taken::Behind);
         assert_eq!(ring.head(), 1, "the head stays");
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_is_not_read_from_the_old_one() {
+        let ring = Ring::new(0, policy(1_000));
+        ring.push((1..=4).map(|seq| message(seq, 10)).collect());
+        ring.start(1);
+        ring.push(vec![message(2, 3)]);
+        let (bytes, next) = piece(ring.take(2, u64::MAX, Framing::V1WebSocket));
+        assert_eq!((bytes.len(), next), (5, 3));
+        assert_eq!(ring.take(1, u64::MAX, Framing::V1WebSocket), Taken::Behind);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::task::{Context as Cx, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::debug;
 use wtransport::endpoint::{IncomingSession, SessionRequest};
@@ -46,6 +47,9 @@ const UNI_STREAMS: u32 = 3;
 /// A datagram of this size gets through both ways, whatever the path's MTU turns out to be.
 const DATAGRAM_BYTES: usize = 1_150;
 
+/// Handshakes under way at once, as at the TCP door.
+const VISITORS: usize = 1_024;
+
 /// Serves the WebTransport clients of one socket; ends when it is dropped.
 pub fn listen(
     cx: Arc<Context>,
@@ -59,10 +63,21 @@ pub fn listen(
         .build();
     config.quic_config_mut().incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
     let endpoint = Endpoint::server(config)?;
+    let visitors = Arc::new(Semaphore::new(VISITORS));
     Ok(async move {
         loop {
             let incoming = endpoint.accept().await;
-            tokio::spawn(serve(cx.clone(), incoming, listener));
+            // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
+            // it up never hears the question.
+            let is_busy = visitors.available_permits() < VISITORS / 2;
+            if is_busy && !incoming.remote_address_validated() {
+                incoming.retry();
+                continue;
+            }
+            match visitors.clone().try_acquire_owned() {
+                Ok(visitor) => drop(tokio::spawn(serve(cx.clone(), incoming, listener, visitor))),
+                Err(_) => incoming.refuse(),
+            }
         }
     })
 }
@@ -83,7 +98,12 @@ fn transport(quic: &QuicSettings) -> quinn::TransportConfig {
     transport
 }
 
-async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr) {
+async fn serve(
+    cx: Arc<Context>,
+    incoming: IncomingSession,
+    listener: SocketAddr,
+    visitor: OwnedSemaphorePermit,
+) {
     let peer = incoming.remote_address();
     let accepted = timeout(HANDSHAKE, async {
         let request = incoming.await?;
@@ -109,6 +129,7 @@ async fn serve(cx: Arc<Context>, incoming: IncomingSession, listener: SocketAddr
             return;
         }
     };
+    drop(visitor); // it is a session now, and counted as one
     debug!(%peer, "a WebTransport session opened");
     let link = WebTransportLink::new(connection, send, recv, cx.session.message_bytes);
     session::run(link, Profile::V1, cx.place(room, entered)).await;
@@ -148,7 +169,9 @@ async fn accept(
 
 /// Whether a list of protocols (structured-field strings, RFC 8941) has ours in it.
 fn offers_v1(list: &str) -> bool {
-    list.split(',').any(|item| item.trim().trim_matches('"') == v1::NAME)
+    let name =
+        |item: &str| item.split(';').next().map(|name| name.trim().trim_matches('"') == v1::NAME);
+    list.split(',').filter_map(name).any(|is_ours| is_ours)
 }
 
 fn code(code: u16) -> VarInt {
@@ -333,6 +356,7 @@ mod tests {
     fn our_protocol_is_found_among_those_offered() {
         assert!(offers_v1("\"dormouse.v1\""));
         assert!(offers_v1("\"other\", \"dormouse.v1\""));
+        assert!(offers_v1("\"dormouse.v1\";q=1, \"other\""));
         assert!(!offers_v1("\"dormouse.v2\""));
         assert!(!offers_v1(""));
     }

@@ -372,9 +372,10 @@ impl State {
             .map(|seat| seat.row.sid)
             .collect();
         let names = self.seats.names();
+        let on_disk: BTreeSet<Sid> = rows.iter().map(|row| row.sid).collect();
         for &sid in &ours {
             self.touch(now, sid);
-            if rows.iter().all(|row| row.sid != sid)
+            if !on_disk.contains(&sid)
                 && let Some(connection) = self.seats.remove(sid).and_then(|s| s.connection())
             {
                 // Its end was on its way when the store failed, and got there.
