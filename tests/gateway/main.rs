@@ -9,6 +9,7 @@ mod bad_websocket;
 mod crash;
 mod deploy;
 mod hibernate;
+mod history;
 mod http;
 mod life;
 mod liveness;
