@@ -624,7 +624,7 @@ impl Waiting {
 
 impl Mail {
     /// What it costs to keep, for limits.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Publish { payload, .. } => payload.len(),
             Self::Join(join) => join.attachment.as_ref().map_or(0, String::len),
