@@ -1,6 +1,7 @@
 //! Pages of the log: both ways, from the journal and from chunks, and never a wake for them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -456,4 +457,41 @@ async fn streams_that_come_to_nothing_hold_nothing_up() {
         answer.extend_from_slice(&buffer[..count]);
     }
     assert_eq!(seqs(&frame(&answer)), [309, 310]);
+}
+
+/// Half a request is waited for as long as a hello is, and an answer that nobody takes as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_come_to_nothing_are_given_up() {
+    let house = house(|config| config.session.hello_timeout = Duration::from_secs(1)).await;
+    let mut ann = house.connect_slow(Transport::WebTransport, "attic").await;
+    ann.hello(json!({})).await;
+    for n in 0..8 {
+        ann.publish(n, json!("x".repeat(10_000))).await;
+        ann.next_of("ok").await;
+        ann.message().await;
+    }
+    let whole = record(1, &json!({ "type": "history" }).to_string());
+    // 80 kB are more than this client takes unread.
+    let mut buffer = [0; 16];
+    let (mut send, mut answer) = open(ann.connection()).await;
+    send.write_all(&whole).await.unwrap();
+    let begun = tokio::time::timeout(DEADLINE, answer.read(&mut buffer)).await;
+    assert!(matches!(begun, Ok(Ok(Some(16)))), "{begun:?}");
+    // Later than the answer, and so given up later.
+    let (mut send, mut half) = open(ann.connection()).await;
+    send.write_all(&whole[..5]).await.unwrap();
+    let ended = tokio::time::timeout(DEADLINE, half.read(&mut buffer)).await;
+    assert!(matches!(ended, Ok(Ok(None))), "no answer: {ended:?}");
+    let reads = async {
+        let mut read = 0;
+        loop {
+            match answer.read(&mut buffer).await {
+                Ok(Some(count)) => read += count,
+                other => return (read, other),
+            }
+        }
+    };
+    let (read, end) = tokio::time::timeout(DEADLINE, reads).await.unwrap();
+    assert!(end.is_err() && read < 80_000, "a reset, not half a page: {end:?} after {read} bytes");
+    assert_eq!(ann.say("still here").await, 9);
 }

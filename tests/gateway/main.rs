@@ -12,6 +12,7 @@ mod hibernate;
 mod history;
 mod http;
 mod life;
+mod limits;
 mod liveness;
 mod operator;
 mod protocol_page;
