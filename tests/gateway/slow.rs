@@ -13,10 +13,10 @@ fn large(n: u64) -> Value {
 }
 
 /// So many of them are far more than all the buffers between two ends take.
-const MANY: u64 = 200;
+pub const MANY: u64 = 200;
 
 /// As little as can be kept for a reader that is behind.
-fn frugal(config: &mut Config) {
+pub fn frugal(config: &mut Config) {
     config.keeper.outbox.ring_bytes = 64 * 1024;
     config.keeper.outbox.ring_age = Duration::from_secs(60); // it is the bytes that are tested
     config.keeper.outbox.outbox_bytes = 16 * 1024;
@@ -26,7 +26,7 @@ fn frugal(config: &mut Config) {
 }
 
 /// Publishes many large messages and hears every one of them.
-async fn chatter(ann: &mut Client, first: u64) {
+pub async fn chatter(ann: &mut Client, first: u64) {
     for n in first..first + MANY {
         ann.publish(n, large(n)).await;
         assert_eq!(ann.next_of("ok").await["seq"], n + 1);
