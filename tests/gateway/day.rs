@@ -115,7 +115,7 @@ async fn a_day_in_a_room_of_all_kinds() {
     }
     for _ in 0..2 {
         let cursor = json!({ "type": "ephemeral", "key": "cursor", "data": [3, 4] });
-        tim.client.send(cursor).await;
+        tim.client.send_loose(cursor).await;
         wes.until(|wes| !wes.ephemerals.is_empty()).await;
         assert_eq!(wes.ephemerals[0]["from"], tim.sid());
         std::mem::swap(&mut tim, &mut wes); // and the other way round

@@ -359,11 +359,11 @@ both! {
 }
 
 /// Holds up everything that waits for the store's reader while it lives: the runtime has one.
-struct StoreIsBusy(#[allow(dead_code, reason = "dropping it is the point")] mpsc::Sender<()>);
+struct StoreIsBusy(#[allow(dead_code, reason = "dropping it is the point")] mpsc::SyncSender<()>);
 
 impl StoreIsBusy {
     async fn of(house: &House) -> Self {
-        let (busy, free) = mpsc::channel::<()>();
+        let (busy, free) = mpsc::sync_channel::<()>(1);
         let (begins, began) = tokio::sync::oneshot::channel();
         let store = house.gateway().context().store.clone();
         tokio::spawn(async move {

@@ -25,12 +25,17 @@ pub fn frugal(config: &mut Config) {
     config.session.close_linger = Duration::from_millis(50);
 }
 
-/// Publishes many large messages and hears every one of them.
+/// Publishes many large messages, a few at once, and hears every one of them.
 pub async fn chatter(ann: &mut Client, first: u64) {
-    for n in first..first + MANY {
-        ann.publish(n, large(n)).await;
-        assert_eq!(ann.next_of("ok").await["seq"], n + 1);
-        assert_eq!(ann.message().await["data"]["n"], n);
+    const AT_ONCE: u64 = 4; // fewer than the ring holds
+    for few in (first..first + MANY).step_by(AT_ONCE as usize).map(|n| n..n + AT_ONCE) {
+        for n in few.clone() {
+            ann.publish(n, large(n)).await;
+        }
+        for n in few {
+            assert_eq!(ann.next_of("ok").await["seq"], n + 1);
+            assert_eq!(ann.message().await["data"]["n"], n);
+        }
     }
 }
 
