@@ -250,7 +250,7 @@ impl Dispatcher {
             return mailbox.clone();
         }
         let shared = &self.shared;
-        let mailbox = Mailbox::new(shared.settings.mailbox_events);
+        let mailbox = Mailbox::new(shared.settings.mailbox_events, shared.settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
         let dispatcher = self.clone();
         let keeper = Keeper {

@@ -196,7 +196,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("session.stalled_after", Duration, "30s", WAIT,
         "A reader that takes not one byte for so long is closed with 4002."),
     setting("session.hello_timeout", Duration, "10s", WAIT,
-        "How long a client may take for its `hello`. Slow phones need seconds, not tens of them."),
+        "How long a client may take for its `hello`, and for a request on a stream of its own. Slow phones need seconds, not tens of them."),
     setting("session.heartbeat", Duration, "25s", WAIT,
         "The silence after which clients are told to ping. Below the 30 s at which the first proxies cut."),
     setting("session.ping_every", Duration, "20s", WAIT,

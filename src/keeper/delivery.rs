@@ -97,9 +97,9 @@ impl Delivery {
                 outbox.send_members(version, encode(outbox, &frame));
             }),
             Output::Direct { to, after, kind, body, answer } => {
-                let reached = self.direct(&to, after, kind, &body);
+                let (reached, busy) = self.direct(&to, after, kind, &body);
                 if let Some((connection, id)) = answer {
-                    let answer = outcome(id, reached, to.len());
+                    let answer = outcome(id, reached, busy);
                     self.to(connection, |outbox| outbox.send(encode(outbox, &answer), true));
                 }
             }
@@ -124,9 +124,16 @@ impl Delivery {
         }
     }
 
-    /// Hands a direct message to those who can take it; says how many they were.
-    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> usize {
-        let mut reached = 0;
+    /// Hands a direct message to those who can take it; says how many they were, and how many
+    /// could not because they are owed too much already.
+    fn direct(
+        &self,
+        to: &[Connection],
+        after: u64,
+        kind: BodyKind,
+        body: &Bytes,
+    ) -> (usize, usize) {
+        let (mut reached, mut busy) = (0, 0);
         for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
             let framing = outbox.framing();
             let mut frame = BytesMut::new();
@@ -138,9 +145,12 @@ impl Delivery {
                     None => continue,
                 },
             }
-            reached += usize::from(outbox.offer_after(after, frame.freeze()));
+            match outbox.offer_after(after, frame.freeze()) {
+                true => reached += 1,
+                false => busy += 1,
+            }
         }
-        reached
+        (reached, busy)
     }
 }
 
@@ -149,8 +159,8 @@ fn encode(outbox: &Outbox, frame: &ServerFrame) -> Bytes {
 }
 
 /// What the publisher of a direct message is told.
-fn outcome(id: Option<u64>, reached: usize, meant: usize) -> ServerFrame {
-    if reached == 0 && meant > 0 {
+fn outcome(id: Option<u64>, reached: usize, busy: usize) -> ServerFrame {
+    if reached == 0 && busy > 0 {
         return ServerFrame::Error {
             id,
             code: ErrorCode::RecipientBusy,

@@ -1,7 +1,8 @@
 //! A room's bounded inbox.
 //!
 //! Not a channel of tokio's: an empty one of those holds a block of slots, and asleep a mailbox
-//! must be next to nothing. Answers that the keeper itself asked for have a lane of their own,
+//! must be next to nothing. It is bounded by letters and by bytes: a thousand of the largest
+//! messages would be a thousand times too much. Answers that the keeper itself asked for have a lane of their own,
 //! so that a full inbox never keeps it from the disk; there are only as many as it asked for.
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ pub enum Refused {
 /// A room's inbox.
 pub struct Mailbox {
     limit: usize,
+    limit_bytes: usize,
     lanes: Mutex<Lanes>,
     arrived: Notify,
     space: Notify,
@@ -39,6 +41,7 @@ pub struct Mailbox {
 #[derive(Default)]
 struct Lanes {
     letters: VecDeque<Letter>,
+    bytes: usize,
     answers: Vec<Input>,
     is_closed: bool,
 }
@@ -51,10 +54,10 @@ pub(super) struct Taken {
 }
 
 impl Mailbox {
-    /// An empty one for at most `limit` letters.
-    pub fn new(limit: usize) -> Arc<Self> {
+    /// An empty one for at most `limit` letters, and none behind those that reach `limit_bytes`.
+    pub fn new(limit: usize, limit_bytes: usize) -> Arc<Self> {
         let (arrived, space) = (Notify::new(), Notify::new());
-        Arc::new(Self { limit, lanes: Mutex::default(), arrived, space })
+        Arc::new(Self { limit, limit_bytes, lanes: Mutex::default(), arrived, space })
     }
 
     /// Puts a letter in, if there is space.
@@ -63,10 +66,10 @@ impl Mailbox {
         if lanes.is_closed {
             return Err(Box::new(Refused::Closed(letter)));
         }
-        if lanes.letters.len() >= self.limit {
+        if self.is_full(&lanes) {
             return Err(Box::new(Refused::Full(letter)));
         }
-        lanes.letters.push_back(letter);
+        lanes.push(letter);
         drop(lanes);
         self.arrived.notify_one();
         Ok(())
@@ -76,9 +79,11 @@ impl Mailbox {
     /// did.
     pub fn offer(&self, mail: Mail) -> bool {
         let mut lanes = self.lanes();
-        let has_room = !lanes.is_closed && lanes.letters.len() * 2 < self.limit;
+        let has_room = !lanes.is_closed
+            && lanes.letters.len() * 2 < self.limit
+            && lanes.bytes * 2 < self.limit_bytes;
         if has_room {
-            lanes.letters.push_back(Letter::Mail(mail, None));
+            lanes.push(Letter::Mail(mail, None));
             drop(lanes);
             self.arrived.notify_one();
         }
@@ -92,7 +97,7 @@ impl Mailbox {
             notified.as_mut().enable();
             let has_space = {
                 let lanes = self.lanes();
-                lanes.is_closed || lanes.letters.len() < self.limit
+                lanes.is_closed || !self.is_full(&lanes)
             };
             if has_space {
                 return;
@@ -114,7 +119,7 @@ impl Mailbox {
                 let mut lanes = self.lanes();
                 let answers = std::mem::take(&mut lanes.answers);
                 let letters = match wants_letters {
-                    true => std::mem::take(&mut lanes.letters),
+                    true => lanes.take_letters(),
                     false => VecDeque::new(),
                 };
                 Taken { answers, letters }
@@ -144,9 +149,27 @@ impl Mailbox {
         self.space.notify_waiters();
     }
 
+    fn is_full(&self, lanes: &Lanes) -> bool {
+        lanes.letters.len() >= self.limit || lanes.bytes >= self.limit_bytes
+    }
+
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         // Only pushes and takes happen under the lock: after a panic the lanes are still whole.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    fn push(&mut self, letter: Letter) {
+        if let Letter::Mail(mail, _) = &letter {
+            self.bytes += mail.bytes();
+        }
+        self.letters.push_back(letter);
+    }
+
+    fn take_letters(&mut self) -> VecDeque<Letter> {
+        self.bytes = 0;
+        std::mem::take(&mut self.letters)
     }
 }
 
@@ -154,7 +177,28 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::keeper::state::Gone;
+    use crate::protocol::Payload;
     use crate::room::Connection;
+
+    const BYTES: usize = 100;
+
+    fn large(bytes: usize) -> Letter {
+        let payload = Payload::Json("x".repeat(bytes));
+        let (connection, id, key, to) = (Connection(1), None, None, None);
+        Letter::Mail(Mail::Publish { connection, id, key, to, payload }, None)
+    }
+
+    #[tokio::test]
+    async fn bytes_fill_a_mailbox_as_letters_do() {
+        let mailbox = Mailbox::new(100, BYTES);
+        for bytes in [BYTES - 1, 1] {
+            mailbox.put(large(bytes)).unwrap_or_else(|_| panic!("there was space"));
+        }
+        let refused = mailbox.put(large(0)).map_err(|refused| *refused);
+        assert!(matches!(refused, Err(Refused::Full(_))));
+        mailbox.take(true).await;
+        mailbox.put(large(10 * BYTES)).unwrap_or_else(|_| panic!("an empty one takes any letter"));
+    }
 
     fn letter(n: u64) -> Letter {
         Letter::Mail(Mail::Gone { connection: Connection(n), how: Gone::Lost }, None)
@@ -162,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_mailbox_refuses_and_says_when_there_is_space() {
-        let mailbox = Mailbox::new(1);
+        let mailbox = Mailbox::new(1, BYTES);
         assert!(mailbox.put(letter(1)).is_ok());
         let refused = mailbox.put(letter(2)).map_err(|refused| *refused);
         assert!(matches!(refused, Err(Refused::Full(_))));
@@ -174,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_an_empty_mailbox_closes_and_a_closed_one_gives_letters_back() {
-        let mailbox = Mailbox::new(1);
+        let mailbox = Mailbox::new(1, BYTES);
         mailbox.put(letter(1)).unwrap_or_else(|_| panic!("there was space"));
         assert!(!mailbox.close());
         mailbox.take(true).await;
@@ -185,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn letters_wait_while_the_keeper_wants_none() {
-        let mailbox = Mailbox::new(2);
+        let mailbox = Mailbox::new(2, BYTES);
         mailbox.put(letter(1)).unwrap_or_else(|_| panic!("there was space"));
         mailbox.answer(Input::Tick);
         let taken = mailbox.take(false).await;

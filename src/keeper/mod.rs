@@ -52,7 +52,7 @@ pub struct Settings {
     pub sleep_after: Duration,
     /// Events a mailbox holds, and as many may wait for a room to wake.
     pub mailbox_events: usize,
-    /// Bytes of events that may wait for a room to wake, or for the disk.
+    /// Bytes of events a mailbox holds, and as many may wait for a room to wake, or for the disk.
     pub waking_bytes: usize,
     /// How long nobody is told that a connection was lost.
     pub grace: Duration,

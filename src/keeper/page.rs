@@ -1,7 +1,7 @@
 //! A page of the log, read from the store without the room.
 
-use crate::protocol::RoomName;
 use crate::protocol::v1::{ErrorCode, PageFrom, ServerFrame, page_json};
+use crate::protocol::{BodyKind, RoomName};
 use crate::room::Side;
 use crate::store::{Engine, Error, Message};
 
@@ -49,14 +49,21 @@ impl Page {
         first: u64,
         bytes: usize,
     ) -> Result<(Vec<Message>, bool), Error> {
-        if self.limit == 0 || first > self.newest {
-            return Ok((Vec::new(), first <= self.newest));
+        if first > self.newest {
+            return Ok((Vec::new(), false));
         }
         let slice = engine.read(room, first, self.limit, bytes)?;
         let mut messages = slice.messages;
         messages.retain(|message| message.seq <= self.newest);
-        let last = messages.last().map_or(self.newest, |message| message.seq);
-        Ok((messages, last < self.newest))
+        // A slice ends with the message that filled it, a page before that.
+        let mut size = 0;
+        let fits = messages.iter().take_while(|message| {
+            size += told_bytes(message);
+            size <= bytes
+        });
+        messages.truncate(fits.count().max(1));
+        let next = messages.last().map_or(first.max(slice.oldest), |message| message.seq + 1);
+        Ok((messages, next <= self.newest))
     }
 
     /// The messages up to `last`, read step by step from there until the page is full.
@@ -68,15 +75,14 @@ impl Page {
         bytes: usize,
     ) -> Result<(Vec<Message>, bool), Error> {
         let mut newest_first: Vec<Message> = Vec::new();
-        let (mut size, mut end, mut oldest) = (0, last, 1);
-        while end >= oldest && newest_first.len() < self.limit {
+        let (mut size, mut end) = (0, last);
+        let oldest = loop {
             let step = STEP.min(self.limit - newest_first.len());
             let first = (end + 1).saturating_sub(step as u64).max(1);
             let slice = engine.read(room, first, (end + 1 - first) as usize, usize::MAX)?;
-            oldest = slice.oldest;
             let fits = slice.messages.into_iter().filter(|message| message.seq <= end);
             for message in fits.rev() {
-                size += message.body.len();
+                size += told_bytes(&message);
                 if size > bytes && !newest_first.is_empty() {
                     newest_first.reverse();
                     return Ok((newest_first, true));
@@ -84,10 +90,23 @@ impl Page {
                 newest_first.push(message);
             }
             end = first - 1;
-        }
+            // The log's beginning is looked for even if nothing else is: `more` speaks of it.
+            if end < slice.oldest || newest_first.len() == self.limit {
+                break slice.oldest;
+            }
+        };
         let first = newest_first.last().map_or(last + 1, |message| message.seq);
         newest_first.reverse();
         Ok((newest_first, first > oldest && last >= oldest))
+    }
+}
+
+/// About what a message takes in a page, where bytes are base64.
+fn told_bytes(message: &Message) -> usize {
+    let bytes = message.body.len();
+    match message.kind {
+        BodyKind::Json => bytes,
+        BodyKind::Binary => bytes + bytes.div_ceil(3),
     }
 }
 
@@ -107,7 +126,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::protocol::{BodyKind, Timestamp};
+    use crate::protocol::Timestamp;
     use crate::store::{Memory, Record};
 
     fn engine(messages: u64) -> (Memory, RoomName) {
@@ -156,6 +175,7 @@ mod tests {
     fn a_page_ends_early_at_its_bytes_but_never_before_the_first_message() {
         assert_eq!(read(PageFrom::Before(51), 50, 30, 0), (vec![48, 49, 50], true));
         assert_eq!(read(PageFrom::Before(51), 50, 1, 0), (vec![50], true));
+        assert_eq!(read(PageFrom::After(50), 50, 30, 0), (vec![51, 52, 53], true));
         assert_eq!(read(PageFrom::After(50), 50, 1, 0), (vec![51], true));
     }
 
@@ -164,5 +184,10 @@ mod tests {
         assert_eq!(read(PageFrom::Before(60), 50, ALL, 57), (vec![57, 58, 59], false));
         assert_eq!(read(PageFrom::Before(57), 50, ALL, 57), (vec![], false));
         assert_eq!(read(PageFrom::After(1), 3, ALL, 57), (vec![57, 58, 59], true));
+        assert_eq!(read(PageFrom::Before(57), 0, ALL, 57), (vec![], false), "none are wanted");
+        assert_eq!(read(PageFrom::Before(58), 0, ALL, 57), (vec![], true));
+        assert_eq!(read(PageFrom::After(1), 0, ALL, 57), (vec![], true));
+        assert_eq!(read(PageFrom::After(1), 0, ALL, 101), (vec![], false), "all of it is gone");
+        assert_eq!(read(PageFrom::Newest, 0, ALL, 101), (vec![], false));
     }
 }

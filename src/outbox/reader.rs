@@ -356,6 +356,24 @@ mod tests {
         crate::protocol::framing::wrap_json(Framing::V1WebSocket, text)
     }
 
+    /// It is filled only once everything chosen before is taken, and the ring goes on without it.
+    #[test]
+    fn what_a_stalled_reader_holds_does_not_grow_with_the_traffic() {
+        let mut fix = Fixture::seated(1, 0, false);
+        for seq in 1..=200 {
+            fix.ring.push(vec![message(seq)]);
+            if fix.unsent.is_empty() {
+                fix.fill();
+            }
+        }
+        assert_eq!(fix.written(), "1");
+        assert_eq!(fix.fill(), Filled::CatchUp { from: 2 });
+        let framing = Framing::V1WebSocket;
+        let kept = policy().ring_bytes as u64;
+        assert_eq!(fix.ring.take(200 - kept, u64::MAX, framing), Taken::Behind);
+        assert!(matches!(fix.ring.take(201 - kept, u64::MAX, framing), Taken::Piece(..)));
+    }
+
     #[test]
     fn an_ordered_entry_waits_for_its_place_and_an_urgent_one_does_not() {
         let mut fix = Fixture::seated(1, 4, false);

@@ -113,11 +113,7 @@ async fn visit<F, A>(
     F: Fn(Request, SocketAddr) -> A,
     A: Future<Output = Response> + Send + 'static,
 {
-    // Neither is worth refusing somebody for.
-    let _ = stream.set_nodelay(true);
-    if let Some(bytes) = setup.send_buffer {
-        let _ = socket2::SockRef::from(&stream).set_send_buffer_size(bytes);
-    }
+    prepare(&stream, &setup);
     let respond = |request| respond(request, peer);
     match setup.tls {
         None => converse(stream, stop, respond).await,
@@ -126,6 +122,14 @@ async fn visit<F, A>(
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
         },
+    }
+}
+
+fn prepare(stream: &TcpStream, setup: &Setup) {
+    // Neither is worth refusing somebody for.
+    let _ = stream.set_nodelay(true);
+    if let Some(bytes) = setup.send_buffer {
+        let _ = socket2::SockRef::from(stream).set_send_buffer_size(bytes);
     }
 }
 
@@ -160,5 +164,25 @@ where
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "a connection ended badly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_the_send_buffer_that_was_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        for kib in [16, 64] {
+            let asked = kib * 1024;
+            prepare(&stream, &Setup { tls: None, send_buffer: Some(asked) });
+            let has = socket2::SockRef::from(&stream).send_buffer_size().unwrap();
+            // Linux counts its own bookkeeping in, and says twice what it was asked for.
+            assert!((asked..=2 * asked).contains(&has), "{has} of {asked}");
+        }
+        assert!(stream.nodelay().unwrap());
     }
 }

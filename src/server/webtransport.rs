@@ -13,6 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -131,7 +132,8 @@ async fn serve(
     };
     drop(visitor); // it is a session now, and counted as one
     debug!(%peer, "a WebTransport session opened");
-    let link = WebTransportLink::new(connection, send, recv, cx.session.message_bytes);
+    let (message_bytes, patience) = (cx.session.message_bytes, cx.session.hello_timeout);
+    let link = WebTransportLink::new(connection, send, recv, message_bytes, patience);
     session::run(link, Profile::V1, cx.place(room, entered)).await;
 }
 
@@ -195,8 +197,9 @@ impl WebTransportLink {
         send: SendStream,
         recv: RecvStream,
         message_bytes: usize,
+        patience: Duration,
     ) -> Self {
-        let beside = Beside::new(connection.clone(), message_bytes);
+        let beside = Beside::new(connection.clone(), message_bytes, patience);
         let read = BytesMut::new();
         Self { connection, send, recv, message_bytes, read, beside, is_over: false }
     }

@@ -48,6 +48,8 @@ pub(super) struct Life<L> {
     /// Mail that found the mailbox full; nothing is read until it is gone.
     waiting: Option<Letter>,
     in_flight: usize,
+    /// Whether a page is among the requests in flight; nothing is read before its answer.
+    asked_for_a_page: bool,
     /// Whether the last turn wrote: then the next one reads first, so that a busy room does not
     /// keep its members from being heard.
     wrote: bool,
@@ -109,6 +111,7 @@ impl<L: Link> Life<L> {
             mailbox: None,
             waiting: None,
             in_flight: 0,
+            asked_for_a_page: false,
             wrote: false,
             catching_up: None,
             ask_for_members: false,
@@ -221,6 +224,7 @@ impl<L: Link> Life<L> {
         let filled = self.reader.fill(&mut self.unsent, &mut self.tally);
         let Tally { answered, frames, aside, ephemerals } = std::mem::take(&mut self.tally);
         self.in_flight = self.in_flight.saturating_sub(answered);
+        self.asked_for_a_page &= self.in_flight > 0;
         self.frames_sent.add(frames);
         for (side, frame) in aside {
             self.link.reply(side, frame);
@@ -284,10 +288,12 @@ impl<L: Link> Life<L> {
     }
 
     /// Whether the client is read from: not while its mail waits or it is owed too much, nor
-    /// between its hello and its seat.
+    /// between its hello and its seat. A page is owed from the moment it is asked for: sixty
+    /// requests in flight would be sixty pages.
     fn reads(&self) -> bool {
         self.waiting.is_none()
             && self.in_flight < self.place.settings.publishes_in_flight
+            && !self.asked_for_a_page
             && !self.reader.is_full()
             && (self.mailbox.is_none() || self.reader.is_seated())
     }
@@ -312,6 +318,7 @@ impl<L: Link> Life<L> {
             Ok(ClientFrame::History(history)) => return self.request_history(history, None),
             Ok(ClientFrame::Members(members)) => {
                 self.in_flight += 1;
+                self.asked_for_a_page = true;
                 let connection = self.connection;
                 return self.send_mail(Mail::Members { connection, members });
             }
@@ -335,6 +342,7 @@ impl<L: Link> Life<L> {
 
     fn request_history(&mut self, history: History, side: Option<Side>) -> Result<(), Ending> {
         self.in_flight += 1;
+        self.asked_for_a_page = true;
         self.send_mail(Mail::History { connection: self.connection, history, side })
     }
 

@@ -13,10 +13,10 @@ fn large(n: u64) -> Value {
 }
 
 /// So many of them are far more than all the buffers between two ends take.
-const MANY: u64 = 200;
+pub const MANY: u64 = 200;
 
 /// As little as can be kept for a reader that is behind.
-fn frugal(config: &mut Config) {
+pub fn frugal(config: &mut Config) {
     config.keeper.outbox.ring_bytes = 64 * 1024;
     config.keeper.outbox.ring_age = Duration::from_secs(60); // it is the bytes that are tested
     config.keeper.outbox.outbox_bytes = 16 * 1024;
@@ -25,12 +25,17 @@ fn frugal(config: &mut Config) {
     config.session.close_linger = Duration::from_millis(50);
 }
 
-/// Publishes many large messages and hears every one of them.
-async fn chatter(ann: &mut Client, first: u64) {
-    for n in first..first + MANY {
-        ann.publish(n, large(n)).await;
-        assert_eq!(ann.next_of("ok").await["seq"], n + 1);
-        assert_eq!(ann.message().await["data"]["n"], n);
+/// Publishes many large messages, a few at once, and hears every one of them.
+pub async fn chatter(ann: &mut Client, first: u64) {
+    const AT_ONCE: u64 = 4; // fewer than the ring holds
+    for few in (first..first + MANY).step_by(AT_ONCE as usize).map(|n| n..n + AT_ONCE) {
+        for n in few.clone() {
+            ann.publish(n, large(n)).await;
+        }
+        for n in few {
+            assert_eq!(ann.next_of("ok").await["seq"], n + 1);
+            assert_eq!(ann.message().await["data"]["n"], n);
+        }
     }
 }
 

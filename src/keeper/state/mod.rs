@@ -325,11 +325,13 @@ impl State {
         let (sid, profile) = (seat.row.sid, seat.profile);
         let rates = self.settings.rates;
         let Some(limits) = self.seats.limits(sid) else { return true };
-        let own = match profile {
-            Profile::V1 => limits.publishes.take(now.ms, rates.publishes),
+        let mut own = limits.publishes;
+        let taken = match profile {
+            Profile::V1 => own.take(now.ms, rates.publishes),
             Profile::Seed => Ok(()), // it has a limiter of its own, with its session
         };
-        let Err(retry_after) = own.and_then(|()| self.room_limit.take(now.ms, rates.room)) else {
+        let Err(retry_after) = taken.and_then(|()| self.room_limit.take(now.ms, rates.room)) else {
+            limits.publishes = own; // what the room refuses costs the seat nothing
             limits.refused = (0, now.ms);
             return true;
         };
@@ -344,7 +346,7 @@ impl State {
         let (count, last_ms) = limits.refused;
         let in_a_row = if now.ms < last_ms + ABUSE_PAUSE_MS { count + 1 } else { 1 };
         limits.refused = (in_a_row, now.ms);
-        if in_a_row > ABUSE_REFUSALS {
+        if in_a_row >= ABUSE_REFUSALS {
             let reason = CloseReason::RateLimitAbuse;
             out.push(Output::Close { connection, reason, retry_after: Some(ABUSE_PAUSE_MS) });
         }
@@ -624,7 +626,7 @@ impl Waiting {
 
 impl Mail {
     /// What it costs to keep, for limits.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Publish { payload, .. } => payload.len(),
             Self::Join(join) => join.attachment.as_ref().map_or(0, String::len),

@@ -11,14 +11,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 use wtransport::error::ConnectionError;
-use wtransport::{Connection, RecvStream, SendStream};
+use wtransport::{Connection, RecvStream, SendStream, VarInt};
 
 use super::record;
 use crate::protocol::BodyKind;
 use crate::room::Side;
 
-/// How long a request may take to arrive, and its answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The code of an answer that nobody took.
+const GIVEN_UP: VarInt = VarInt::from_u32(0);
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Streams = (SendStream, RecvStream);
@@ -35,6 +35,8 @@ pub(super) enum What {
 pub(super) struct Beside {
     connection: Connection,
     message_bytes: usize,
+    /// How long a request may take to arrive, and its answer to be taken.
+    patience: Duration,
     datagram: Later<Result<Bytes, ConnectionError>>,
     streams: Later<Result<Streams, ConnectionError>>,
     /// Streams whose request has not arrived; QUIC's limit of streams is theirs.
@@ -45,12 +47,13 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(connection: Connection, message_bytes: usize) -> Self {
+    pub(super) fn new(connection: Connection, message_bytes: usize, patience: Duration) -> Self {
         Self {
             datagram: datagram(connection.clone()),
             streams: streams(connection.clone()),
             connection,
             message_bytes,
+            patience,
             arriving: Vec::new(),
             unanswered: BTreeMap::new(),
             next_side: 0,
@@ -71,7 +74,7 @@ impl Beside {
         while let Poll::Ready(streams) = self.streams.as_mut().poll(cx) {
             match streams {
                 Ok((send, recv)) => {
-                    self.arriving.push(request(send, recv, self.message_bytes));
+                    self.arriving.push(request(send, recv, self.message_bytes, self.patience));
                     self.streams = self::streams(self.connection.clone());
                 }
                 Err(error) => return Poll::Ready(What::Gone(error)),
@@ -113,12 +116,17 @@ impl Beside {
     /// Answers a request on its stream; nobody waits for the client to take it.
     pub(super) fn reply(&mut self, side: Side, frame: Bytes) {
         let Some(mut send) = self.unanswered.remove(&side) else { return };
+        let patience = self.patience;
         tokio::spawn(async move {
             let answer = async {
                 send.write_all(&frame).await.ok()?;
                 send.finish().await.ok()
             };
-            let _ = timeout(PATIENCE, answer).await; // dropped unfinished, the stream is reset
+            if timeout(patience, answer).await.is_err() {
+                // Merely dropped, the stream would be finished: half an answer that looks like a
+                // whole one, and bytes that count against `send_window` until they are taken.
+                let _ = send.reset(GIVEN_UP);
+            }
         });
     }
 }
@@ -131,7 +139,12 @@ fn streams(connection: Connection) -> Later<Result<Streams, ConnectionError>> {
     Box::pin(async move { connection.accept_bi().await })
 }
 
-fn request(send: SendStream, mut recv: RecvStream, message_bytes: usize) -> Later<Option<Request>> {
+fn request(
+    send: SendStream,
+    mut recv: RecvStream,
+    message_bytes: usize,
+    patience: Duration,
+) -> Later<Option<Request>> {
     Box::pin(async move {
         let mut read = BytesMut::new();
         let arrive = async {
@@ -144,7 +157,7 @@ fn request(send: SendStream, mut recv: RecvStream, message_bytes: usize) -> Late
                 read.extend_from_slice(&buffer[..count]);
             }
         };
-        let (kind, body) = timeout(PATIENCE, arrive).await.ok()??;
+        let (kind, body) = timeout(patience, arrive).await.ok()??;
         Some((kind, body, send))
     })
 }

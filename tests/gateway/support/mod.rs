@@ -10,6 +10,7 @@ mod http;
 pub mod process;
 mod raw;
 mod relay;
+mod view;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
@@ -27,6 +28,7 @@ pub use client::{Bare, Client, Last, Takes, Transport, session};
 pub use http::{HANDSHAKE, ask, speak};
 pub use raw::masked;
 pub use relay::Relay;
+pub use view::View;
 
 /// Longer than anything here takes, shorter than anybody waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
