@@ -97,9 +97,9 @@ impl Delivery {
                 outbox.send_members(version, encode(outbox, &frame));
             }),
             Output::Direct { to, after, kind, body, answer } => {
-                let reached = self.direct(&to, after, kind, &body);
+                let reach = self.direct(&to, after, kind, &body);
                 if let Some((connection, id)) = answer {
-                    let answer = outcome(id, reached, to.len());
+                    let answer = outcome(id, reach);
                     self.to(connection, |outbox| outbox.send(encode(outbox, &answer), true));
                 }
             }
@@ -124,33 +124,45 @@ impl Delivery {
         }
     }
 
-    /// Hands a direct message to those who can take it; says how many they were.
-    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> usize {
-        let mut reached = 0;
+    /// Hands a direct message to those who can take it.
+    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> Reach {
+        let mut reach = Reach::default();
         for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
             let framing = outbox.framing();
             let mut frame = BytesMut::new();
             match framing.profile() {
                 Profile::V1 => wrap(framing, kind, body, &mut frame),
-                // What is no chat is nothing to a seed client.
+                // What is no chat is nothing to a seed client, now or later.
                 Profile::Seed => match seed::chat_json(kind, body) {
                     Some(chat) => wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame),
                     None => continue,
                 },
             }
-            reached += usize::from(outbox.offer_after(after, frame.freeze()));
+            match outbox.offer_after(after, frame.freeze()) {
+                true => reach.reached += 1,
+                false => reach.busy += 1,
+            }
         }
-        reached
+        reach
     }
+}
+
+/// Whom a direct message was handed to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reach {
+    reached: usize,
+    /// Who is owed too much to be given more.
+    busy: usize,
 }
 
 fn encode(outbox: &Outbox, frame: &ServerFrame) -> Bytes {
     wrap_json(outbox.framing(), &frame.to_json())
 }
 
-/// What the publisher of a direct message is told.
-fn outcome(id: Option<u64>, reached: usize, meant: usize) -> ServerFrame {
-    if reached == 0 && meant > 0 {
+/// What the publisher of a direct message is told. Who reached somebody is not told to try
+/// again: they would get it twice.
+fn outcome(id: Option<u64>, Reach { reached, busy }: Reach) -> ServerFrame {
+    if reached == 0 && busy > 0 {
         return ServerFrame::Error {
             id,
             code: ErrorCode::RecipientBusy,
