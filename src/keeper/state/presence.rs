@@ -26,6 +26,9 @@ const MEMBER_BYTES: usize = 120;
 pub(super) struct Presence {
     version: u64,
     is_large: bool,
+    /// Whether it was large at any time since the last change was told: then there are clients
+    /// that know nothing but a number.
+    was_large: bool,
     /// How each changed seat was seen before; `None`: it was not.
     before: BTreeMap<Sid, Option<Member>>,
     due_ms: Option<u64>,
@@ -93,13 +96,14 @@ impl State {
                 _ => {}
             }
         }
-        if change.join.is_empty() && change.leave.is_empty() && change.update.is_empty() {
+        let (count, is_large) = self.weigh();
+        let was_large = std::mem::replace(&mut self.presence.was_large, is_large);
+        let is_same = change.join.is_empty() && change.leave.is_empty() && change.update.is_empty();
+        if is_same && was_large == is_large {
             return;
         }
         self.presence.version += 1;
         change.version = self.presence.version;
-        let was_large = self.presence.is_large;
-        let (count, is_large) = self.weigh();
         change.count = count;
         if self.seats.connected(Profile::V1).next().is_none() {
             return; // nobody is told
@@ -124,6 +128,7 @@ impl State {
         let scale = |limit: usize| if self.presence.is_large { limit * up / down } else { limit };
         self.presence.is_large =
             count > scale(SMALL_MEMBERS) || size > scale(self.settings.outbox.presence_bytes);
+        self.presence.was_large |= self.presence.is_large;
         (count, self.presence.is_large)
     }
 
