@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{Now, Output, State};
 use crate::protocol::v1::{self, Member, PresenceWish, ServerFrame};
 use crate::protocol::{Profile, Sid};
-use crate::room::{Connection, Seat, Seats};
+use crate::room::{Connection, Place, Seat, Seats};
 
 /// The most members of a room that is small.
 const SMALL_MEMBERS: usize = 200;
@@ -55,7 +55,8 @@ fn seen(seat: &Seat) -> Option<Member> {
         tags: row.tags.clone(),
         attachment: row.attachment.clone(),
         since: row.since,
-        away: seat.connection().is_none(),
+        // Who said goodbye is not coming back: it is here until its end is durable, then gone.
+        away: matches!(seat.place, Place::Away { said_bye: false, .. }),
     })
 }
 
