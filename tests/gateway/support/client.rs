@@ -361,10 +361,15 @@ impl Client {
 
     /// The next frame of a type; others stay for later.
     pub async fn next_of(&mut self, kind: &str) -> Value {
+        self.next_that(|frame| frame["type"] == kind).await
+    }
+
+    /// The next frame that is so; others stay for later.
+    pub async fn next_that(&mut self, is: impl Fn(&Value) -> bool) -> Value {
         let mut others = VecDeque::new();
         loop {
             let frame = self.next().await;
-            if frame["type"] == kind {
+            if is(&frame) {
                 others.append(&mut self.put_back);
                 self.put_back = others;
                 return frame;

@@ -6,6 +6,7 @@
 mod by_hand;
 pub mod checker;
 mod client;
+mod here;
 mod http;
 pub mod process;
 mod raw;
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 
 pub use by_hand::{Opcode, RawWebSocket};
 pub use client::{Bare, Client, Last, Takes, Transport, session};
+pub use here::View;
 pub use http::{HANDSHAKE, ask, speak};
 pub use raw::masked;
 pub use relay::Relay;
