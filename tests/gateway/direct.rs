@@ -151,7 +151,9 @@ both! {
         let mut ann = join(&house, transport, "ann", &[]).await;
         house.slept("lobby", &mut ann).await;
         let wakes = house.wakes().await;
-        for to in [json!({}), json!({ "sid": "s1", "tag": "x" }), json!({ "tag": 1 }), json!({ "sid": "" }), json!("s1"), json!([])] {
+        for to in [json!({}), json!({ "sid": "s1", "tag": "x" }), json!({ "tag": 1 }),
+            json!({ "sid": "" }), json!("s1"), json!([])]
+        {
             let answer = tell(&mut ann, to.clone(), json!(1)).await;
             assert_eq!(answer["code"], "bad_request", "{to}");
         }
@@ -196,7 +198,8 @@ both! {
         late.close(1000).await;
         let to = json!({ "sid": sid });
         house.hibernate("lobby").await;
-        assert_eq!(tell(&mut ann, to.clone(), json!({ "text": "psst", "timestamp": 9 })).await, reached(1));
+        let data = json!({ "text": "psst", "timestamp": 9 });
+        assert_eq!(tell(&mut ann, to.clone(), data).await, reached(1));
         assert_eq!(tell(&mut ann, to.clone(), json!({ "x": 1 })).await, reached(0));
         ann.send_binary(json!({ "type": "publish", "id": 5, "to": to }), b"bytes").await;
         assert_eq!(ann.next_of("ok").await, reached(0));

@@ -57,7 +57,9 @@ both! {
             for reader in [&mut bob, &mut cyd] {
                 let shown = seen_by(&mut ann, reader, cursor(n), loose).await;
                 let from = &ann.welcome["sid"];
-                assert_eq!(shown, json!({ "type": "ephemeral", "key": "cursor", "from": from, "data": n }));
+                assert_eq!(shown, json!({
+                    "type": "ephemeral", "key": "cursor", "from": from, "data": n,
+                }));
             }
         }
         assert!(ann.hears_nothing().await, "its author knows it");
@@ -125,7 +127,9 @@ both! {
         let keyed = |key: &str| json!({ "type": "ephemeral", "key": key, "data": key });
         let (long, longer) = ("é".repeat(32), format!("{}x", "é".repeat(32)));
         let keys: Vec<_> = (0..7).map(|n| format!("key {n}")).chain([long]).collect();
-        let refused = |reason: &str| json!({ "type": "error", "code": "too_large", "reason": reason });
+        let refused = |reason: &str| {
+            json!({ "type": "error", "code": "too_large", "reason": reason })
+        };
         for loose in [false, true] {
             for key in &keys {
                 seen_by(&mut ann, &mut bob, keyed(key), loose).await;
