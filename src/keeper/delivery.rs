@@ -97,16 +97,20 @@ impl Delivery {
                 outbox.send_members(version, encode(outbox, &frame));
             }),
             Output::Direct { to, after, kind, body, answer } => {
-                let (reached, busy) = self.direct(&to, after, kind, &body);
+                let reach = self.direct(&to, after, kind, &body);
                 if let Some((connection, id)) = answer {
-                    let answer = outcome(id, reached, busy);
+                    let answer = outcome(id, reach);
                     self.to(connection, |outbox| outbox.send(encode(outbox, &answer), true));
                 }
             }
             Output::SeedLine { to, after, line } => {
                 let frame = wrap_json(Framing::Seed, &line.to_json());
+                let is_answer = matches!(line, seed::ServerFrame::RateLimit { .. });
                 for connection in to {
-                    self.to(connection, |outbox| outbox.send_newest_after(after, frame.clone()));
+                    self.to(connection, |outbox| match is_answer {
+                        true => outbox.send(frame.clone(), false),
+                        false => outbox.send_newest_after(after, frame.clone()),
+                    });
                 }
             }
             Output::Close { connection, reason, retry_after } => {
@@ -124,42 +128,52 @@ impl Delivery {
         }
     }
 
-    /// Hands a direct message to those who can take it; says how many they were, and how many
-    /// could not because they are owed too much already.
-    fn direct(
-        &self,
-        to: &[Connection],
-        after: u64,
-        kind: BodyKind,
-        body: &Bytes,
-    ) -> (usize, usize) {
-        let (mut reached, mut busy) = (0, 0);
+    /// Hands a direct message to those who can take it.
+    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> Reach {
+        let mut reach = Reach::default();
+        // One encoding per framing, however many it is for; nothing for who cannot be shown it.
+        let mut encoded: [Option<Option<Bytes>>; Framing::COUNT] = Default::default();
         for outbox in to.iter().filter_map(|to| self.outboxes.get(to)) {
             let framing = outbox.framing();
-            let mut frame = BytesMut::new();
-            match framing.profile() {
-                Profile::V1 => wrap(framing, kind, body, &mut frame),
-                // What is no chat is nothing to a seed client.
-                Profile::Seed => match seed::chat_json(kind, body) {
-                    Some(chat) => wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame),
-                    None => continue,
-                },
-            }
-            match outbox.offer_after(after, frame.freeze()) {
-                true => reached += 1,
-                false => busy += 1,
+            let frame = encoded[framing.index()].get_or_insert_with(|| shown(framing, kind, body));
+            let Some(frame) = frame else { continue };
+            match outbox.offer_after(after, frame.clone()) {
+                true => reach.reached += 1,
+                false => reach.busy += 1,
             }
         }
-        (reached, busy)
+        reach
     }
+}
+
+/// Whom a direct message was handed to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reach {
+    reached: usize,
+    /// Who is owed too much to be given more.
+    busy: usize,
+}
+
+/// A direct message as a framing shows it: what is no chat is nothing to a seed client.
+fn shown(framing: Framing, kind: BodyKind, body: &Bytes) -> Option<Bytes> {
+    let mut frame = BytesMut::new();
+    match framing.profile() {
+        Profile::V1 => wrap(framing, kind, body, &mut frame),
+        Profile::Seed => {
+            let chat = seed::chat_json(kind, body)?;
+            wrap(framing, BodyKind::Json, chat.as_bytes(), &mut frame);
+        }
+    }
+    Some(frame.freeze())
 }
 
 fn encode(outbox: &Outbox, frame: &ServerFrame) -> Bytes {
     wrap_json(outbox.framing(), &frame.to_json())
 }
 
-/// What the publisher of a direct message is told.
-fn outcome(id: Option<u64>, reached: usize, busy: usize) -> ServerFrame {
+/// What the publisher of a direct message is told. Who reached somebody is not told to try
+/// again: they would get it twice.
+fn outcome(id: Option<u64>, Reach { reached, busy }: Reach) -> ServerFrame {
     if reached == 0 && busy > 0 {
         return ServerFrame::Error {
             id,

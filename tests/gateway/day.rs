@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, House, Transport, View, house};
+use crate::support::{Client, House, Seen, Transport, house};
 
 /// A v1 member and everything it was told.
 struct Member {
     client: Client,
-    view: View,
+    view: Seen,
     /// Stored messages, each with the bytes behind its header.
     log: Vec<(Value, Vec<u8>)>,
     directs: Vec<Value>,
@@ -22,7 +22,7 @@ impl Member {
     async fn join(house: &House, transport: Transport, hello: Value) -> Self {
         let mut client = house.connect(transport, "common").await;
         let shown = client.hello(hello).await;
-        let view = View::of(&client.welcome);
+        let view = Seen::of(&client.welcome);
         let log = shown.into_iter().map(|message| (message, Vec::new())).collect();
         let (directs, ephemerals, states, answers) = Default::default();
         Self { client, view, log, directs, ephemerals, states, answers }

@@ -7,7 +7,7 @@ use dormouse::room::Rate;
 use serde_json::{Value, json};
 
 use crate::slow::{MANY, chatter, frugal};
-use crate::support::{Client, RawWebSocket, Transport, View, both, house};
+use crate::support::{Client, RawWebSocket, Seen, Transport, both, house};
 
 /// Changes its attachment and waits until everybody who keeps up has been told.
 async fn sets(ann: &mut Client, attachment: Value) {
@@ -46,7 +46,7 @@ both! {
         .await;
         let mut slow = house.connect_slow(transport, "lobby").await;
         slow.hello(json!({ "name": "slow", "presence": "full" })).await;
-        let mut view = View::of(&slow.welcome);
+        let mut view = Seen::of(&slow.welcome);
         let mut ann = house.connect(transport.other(), "lobby").await;
         ann.hello(json!({ "name": "ann", "presence": "full" })).await;
         let dan = house.join(transport, "lobby", "dan").await;

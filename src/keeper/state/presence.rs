@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{Now, Output, State};
 use crate::protocol::v1::{self, Member, PresenceWish, ServerFrame};
 use crate::protocol::{Profile, Sid};
-use crate::room::{Connection, Seat};
+use crate::room::{Connection, Place, Seat};
 
 /// The most members of a room that is small.
 const SMALL_MEMBERS: usize = 200;
@@ -23,6 +23,9 @@ const SMALL_AGAIN: (usize, usize) = (3, 4);
 pub(super) struct Presence {
     version: u64,
     is_large: bool,
+    /// Whether it was large at any time since the last change was told: then there are clients
+    /// that know nothing but a number.
+    was_large: bool,
     /// How each changed seat was seen before; `None`: it was not.
     before: BTreeMap<Sid, Option<Member>>,
     due_ms: Option<u64>,
@@ -49,7 +52,8 @@ fn seen(seat: &Seat) -> Option<Member> {
         tags: row.tags.clone(),
         attachment: row.attachment.clone(),
         since: row.since,
-        away: seat.connection().is_none(),
+        // Who said goodbye is not coming back: it is here until its end is durable, then gone.
+        away: matches!(seat.place, Place::Away { said_bye: false, .. }),
     })
 }
 
@@ -78,13 +82,14 @@ impl State {
                 _ => {}
             }
         }
-        if change.join.is_empty() && change.leave.is_empty() && change.update.is_empty() {
+        let (count, is_large) = self.weigh();
+        let was_large = std::mem::replace(&mut self.presence.was_large, is_large);
+        let is_same = change.join.is_empty() && change.leave.is_empty() && change.update.is_empty();
+        if is_same && was_large == is_large {
             return;
         }
         self.presence.version += 1;
         change.version = self.presence.version;
-        let was_large = self.presence.is_large;
-        let (count, is_large) = self.weigh();
         change.count = count;
         if self.seats.connected(Profile::V1).next().is_none() {
             return; // nobody is told
@@ -109,6 +114,7 @@ impl State {
         let scale = |limit: usize| if self.presence.is_large { limit * up / down } else { limit };
         self.presence.is_large =
             count > scale(SMALL_MEMBERS) || size > scale(self.settings.outbox.presence_bytes);
+        self.presence.was_large |= self.presence.is_large;
         (count, self.presence.is_large)
     }
 

@@ -374,22 +374,30 @@ impl Client {
 
     /// The next frame of a type; others stay for later.
     pub async fn next_of(&mut self, kind: &str) -> Value {
-        let mut others = VecDeque::new();
-        let usual = std::mem::replace(&mut self.hears_presence, kind == "presence");
-        loop {
-            let aside = (kind == "presence").then(|| self.presence.pop_front()).flatten();
-            let frame = match aside {
-                Some(frame) => frame,
-                None => self.next().await,
-            };
-            if frame["type"] == kind {
-                self.hears_presence = usual;
-                others.append(&mut self.put_back);
-                self.put_back = others;
-                return frame;
-            }
-            others.push_back(frame);
+        self.next_that(|frame| frame["type"] == kind).await
+    }
+
+    /// The next frame that is so; others stay for later.
+    pub async fn next_that(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.presence.iter().position(&is) {
+            return self.presence.remove(at).unwrap();
         }
+        let mut others = VecDeque::new();
+        let usual = std::mem::replace(&mut self.hears_presence, true);
+        let found = loop {
+            let frame = self.next().await;
+            if is(&frame) {
+                break frame;
+            }
+            match frame["type"] == "presence" && !usual {
+                true => self.presence.push_back(frame),
+                false => others.push_back(frame),
+            }
+        };
+        self.hears_presence = usual;
+        others.append(&mut self.put_back);
+        self.put_back = others;
+        found
     }
 
     /// The next message.

@@ -6,6 +6,7 @@
 mod by_hand;
 pub mod checker;
 mod client;
+mod here;
 mod http;
 pub mod process;
 mod raw;
@@ -25,10 +26,11 @@ use tempfile::TempDir;
 
 pub use by_hand::{Opcode, RawWebSocket};
 pub use client::{Bare, Client, Last, Takes, Transport, session};
+pub use here::View;
 pub use http::{HANDSHAKE, ask, speak};
 pub use raw::masked;
 pub use relay::Relay;
-pub use view::View;
+pub use view::View as Seen;
 
 /// Longer than anything here takes, shorter than anybody waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
