@@ -23,6 +23,7 @@ impl Member {
         let mut client = house.connect(transport, "common").await;
         let shown = client.hello(hello).await;
         let view = Seen::of(&client.welcome);
+        client.hears_presence = true;
         let log = shown.into_iter().map(|message| (message, Vec::new())).collect();
         let (directs, ephemerals, states, answers) = Default::default();
         Self { client, view, log, directs, ephemerals, states, answers }

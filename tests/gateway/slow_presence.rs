@@ -67,6 +67,7 @@ both! {
         ann.say("end").await;
         house.hibernate("lobby").await; // nothing can come from the ring
 
+        slow.hears_presence = true;
         let mut seq = 0;
         while seq <= MANY || view.resets == 0 {
             let frame = slow.next().await;
