@@ -141,12 +141,14 @@ impl Mailbox {
         lanes.is_closed
     }
 
-    /// Closes it whatever is in it: its keeper is no more.
-    pub(super) fn close_for_good(&self) {
+    /// Closes it whatever is in it: its keeper is no more. The letters come back.
+    pub(super) fn close_for_good(&self) -> VecDeque<Letter> {
         let mut lanes = self.lanes();
-        *lanes = Lanes { is_closed: true, ..Lanes::default() };
+        let letters = std::mem::take(&mut *lanes).letters;
+        lanes.is_closed = true;
         drop(lanes);
         self.space.notify_waiters();
+        letters
     }
 
     fn is_full(&self, lanes: &Lanes) -> bool {

@@ -92,7 +92,13 @@ impl Drop for Task {
             return;
         }
         self.delivery.close_all(CloseReason::StoreUnavailable, Some(RETURN_MS));
-        self.keeper.mailbox.close_for_good();
+        // And those who were about to join: nobody else would ever answer them.
+        let waiting = std::mem::take(&mut self.backlog);
+        for letter in waiting.into_iter().chain(self.keeper.mailbox.close_for_good()) {
+            if let Letter::Mail(_, Some(outbox)) = letter {
+                outbox.close(CloseReason::StoreUnavailable, Some(RETURN_MS));
+            }
+        }
         (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
     }
 }
@@ -204,7 +210,9 @@ impl Task {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
                     let done = Box::new(move |result: Result<_, Error>| {
-                        metrics.store_unwell.set(i64::from(result.is_err()));
+                        let is_unwell =
+                            matches!(&result, Err(error) if !matches!(error, Error::Busy));
+                        metrics.store_unwell.set(i64::from(is_unwell));
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
                             warn!(%error, "an append failed");

@@ -17,7 +17,8 @@ use crate::protocol::v1::PresenceWish;
 /// The most changes that are kept.
 const CHANGES: usize = 64;
 
-/// One change, in all the forms in which it is told.
+/// One change, in all the forms in which it is told. A form that is larger than what may be
+/// kept is left empty: whoever wants it is told the whole instead.
 pub struct Change {
     /// Counts on by one.
     pub version: u64,
@@ -50,7 +51,12 @@ pub(super) enum Told {
 }
 
 impl Changes {
-    pub(super) fn push(&self, change: Change, most_bytes: usize, now: Instant) {
+    pub(super) fn push(&self, mut change: Change, most_bytes: usize, now: Instant) {
+        for form in [&mut change.full, &mut change.auto] {
+            if form.len() > most_bytes {
+                *form = String::new();
+            }
+        }
         let mut kept = self.kept();
         kept.push_back(Arc::new(Kept { change, since: now, encoded: Default::default() }));
         let mut bytes: usize = kept.iter().map(|kept| kept.bytes()).sum();
@@ -86,7 +92,9 @@ impl Changes {
         }
         let kept = self.kept();
         let at = kept.partition_point(|kept| kept.change.version <= version);
-        let Some(next) = kept.get(at).filter(|next| next.change.version == version + 1) else {
+        let next = kept.get(at).filter(|next| next.change.version == version + 1);
+        // An empty form was too large to keep: the whole, which is bounded, says it as well.
+        let Some(next) = next.filter(|next| !next.form(wish).is_empty()) else {
             return Told::Behind;
         };
         let next = next.clone();
@@ -104,13 +112,22 @@ impl Kept {
         self.change.full.len() + self.change.auto.len()
     }
 
+    fn form(&self, wish: PresenceWish) -> &str {
+        match wish {
+            PresenceWish::Full => &self.change.full,
+            PresenceWish::Count => &self.change.count,
+            PresenceWish::Auto => &self.change.auto,
+        }
+    }
+
     fn encoded(&self, wish: PresenceWish, framing: Framing) -> Bytes {
-        let (index, json) = match wish {
-            PresenceWish::Full => (0, &self.change.full),
-            PresenceWish::Count => (1, &self.change.count),
-            PresenceWish::Auto => (2, &self.change.auto),
+        let index = match wish {
+            PresenceWish::Full => 0,
+            PresenceWish::Count => 1,
+            PresenceWish::Auto => 2,
         };
-        self.encoded[framing.index()][index].get_or_init(|| wrap_json(framing, json)).clone()
+        let encode = || wrap_json(framing, self.form(wish));
+        self.encoded[framing.index()][index].get_or_init(encode).clone()
     }
 }
 
@@ -136,6 +153,17 @@ mod tests {
         assert_eq!(after(3, PresenceWish::Auto), Told::UpToDate);
         changes.push(change(4), 5, Instant::now()); // room for one
         assert_eq!(changes.after(1, 4, PresenceWish::Auto, Framing::V1WebSocket), Told::Behind);
+    }
+
+    #[test]
+    fn a_change_too_large_to_keep_is_told_as_the_whole() {
+        let changes = Changes::default();
+        let change = Change { full: "x".repeat(100), auto: "a1".into(), ..change(1) };
+        changes.push(change, 50, Instant::now());
+        let after = |wish| changes.after(0, 1, wish, Framing::V1WebSocket);
+        assert_eq!(after(PresenceWish::Full), Told::Behind);
+        assert!(matches!(after(PresenceWish::Count), Told::Change(..)));
+        assert!(matches!(after(PresenceWish::Auto), Told::Change(..)));
     }
 
     #[test]

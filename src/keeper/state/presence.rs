@@ -12,7 +12,7 @@ use crate::protocol::{Profile, Sid};
 use crate::room::{Connection, Place, Seat};
 
 /// The most members of a room that is small.
-const SMALL_MEMBERS: usize = 200;
+pub(super) const SMALL_MEMBERS: usize = 200;
 
 /// A large room is small again at three quarters of what made it large: a member more or less
 /// must not change everybody's view each time.
@@ -29,11 +29,18 @@ pub(super) struct Presence {
     /// How each changed seat was seen before; `None`: it was not.
     before: BTreeMap<Sid, Option<Member>>,
     due_ms: Option<u64>,
+    /// Whether seed clients are to be told of it as well.
+    users_due: bool,
 }
 
 impl Presence {
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Seed clients are told with the changes that are being gathered.
+    pub(super) fn gather_users(&mut self) {
+        self.users_due = true;
     }
 
     /// When gathered changes are told.
@@ -73,6 +80,9 @@ impl State {
             return;
         }
         self.presence.due_ms = None;
+        if std::mem::take(&mut self.presence.users_due) {
+            self.tell_users(out);
+        }
         let mut change = v1::Presence::default();
         for (sid, before) in std::mem::take(&mut self.presence.before) {
             match (before, self.seats.get(sid).and_then(seen)) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::presence::tells_members;
+use super::presence::{SMALL_MEMBERS, tells_members};
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
 use crate::protocol::v1::{
@@ -414,7 +414,17 @@ impl State {
         }
     }
 
-    fn announce_users(&self, out: &mut Vec<Output>) {
+    /// Tells seed clients who is here: at once in a small room, gathered with the other news in
+    /// a large one, where the line is long and everybody gets it.
+    fn announce_users(&mut self, out: &mut Vec<Output>) {
+        if self.seats.seen().0 > SMALL_MEMBERS {
+            self.presence.gather_users();
+        } else {
+            self.tell_users(out);
+        }
+    }
+
+    pub(super) fn tell_users(&self, out: &mut Vec<Output>) {
         let to: Vec<_> = self.seats.connected(Profile::Seed).collect();
         if !to.is_empty() {
             let line = seed::ServerFrame::Users { users: self.seats.names() };
