@@ -8,6 +8,7 @@ mod bad_quic;
 mod bad_websocket;
 mod crash;
 mod deploy;
+mod full_disk;
 mod hibernate;
 mod http;
 mod life;
