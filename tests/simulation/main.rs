@@ -7,7 +7,8 @@
 //!
 //! - [`sleep`]: a nap between any two events changes no byte that anyone receives.
 //! - [`faults`]: whatever the store and the process do, the promises of a room's log hold;
-//!   [`history`] is the judge, and [`judged`] shows that it is not blind.
+//!   [`history`] is the judge; [`judged`] lies to it and [`planted`] has a gateway with faults, to
+//!   show that it is not blind.
 //! - [`repeat`]: the same seed leaves the same bytes.
 //! - [`limits`] and [`scripts`]: single stories, told exactly.
 //!
@@ -26,6 +27,7 @@ mod history;
 mod judged;
 mod limits;
 mod link;
+mod planted;
 mod repeat;
 mod scripts;
 mod seeds;
