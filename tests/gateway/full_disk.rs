@@ -4,7 +4,6 @@
 //! space again it goes on without a restart, and what was refused can be said again, once.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -57,13 +56,10 @@ impl Cramped {
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
     }
 
-    /// Leaves hardly any space: the files may grow a little yet.
+    /// Leaves hardly any space: the journal may grow a little yet.
     fn fill(&self) {
-        let longest = |dir: &Path| {
-            let files = std::fs::read_dir(dir).unwrap();
-            files.map(|file| file.unwrap().metadata().unwrap().len()).max().unwrap()
-        };
-        let limit = longest(&self.dir.path().join("data")) + 64 * 1024;
+        let journal = self.dir.path().join("data/journal.redb");
+        let limit = journal.metadata().unwrap().len() + 64 * 1024;
         self.limit(&limit.to_string());
     }
 
