@@ -20,6 +20,7 @@ mod keeper;
 mod many;
 mod one;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,16 +89,21 @@ pub fn room(number: usize) -> RoomName {
     format!("room-{number}").parse().expect("a good name")
 }
 
-/// A message as large as one of a chat.
+/// What a message of a chat is on disk; made once, for it is the store that is measured.
+static BODY: LazyLock<Bytes> = LazyLock::new(|| {
+    let (from, data) = (json!({ "sid": "s1", "user": null, "name": "ada" }), "x".repeat(100));
+    let time = 1_760_000_000_000_u64;
+    let frame = json!({ "type": "message", "seq": 1, "time": time, "from": from, "data": data });
+    Bytes::from(frame.to_string())
+});
+
 pub fn message(seq: u64) -> Record {
-    let text = "x".repeat(100);
-    let body = json!({ "type": "message", "seq": seq, "time": seq, "from": { "sid": "s1" }, "data": text });
     Record::Message(Message {
         seq,
         time: Timestamp(1_760_000_000_000 + seq),
         key: None,
         kind: BodyKind::Json,
-        body: Bytes::from(body.to_string()),
+        body: BODY.clone(),
     })
 }
 
