@@ -1,33 +1,47 @@
-//! Kill -9 in mid-traffic: nothing that was answered or heard is lost, nothing happens twice.
+//! Kill -9: nothing that was answered or heard is lost, nothing happens twice, nobody has a hole.
+//!
+//! The real binary is killed again and again: in mid-traffic, while people come back, and while
+//! it starts. Three rooms: one that everybody talks in, one beside it, and one that falls asleep
+//! between any two messages. [`checker`](crate::support::checker) is the judge.
+//!
+//! `DORMOUSE_CRASH_ROUNDS=1000 cargo test --test gateway killed -- --nocapture` goes on for longer
+//! and shows how it gets on; `DORMOUSE_CRASH_SEED=n` throws the dice of an earlier run again.
+
+mod people;
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::checker::{Witness, check};
 use crate::support::process::{ANYWHERE, Running, dormouse, find, open, run};
-use crate::support::{Client, DEADLINE, Takes, Transport, ask};
+use crate::support::{DEADLINE, ask};
+use people::{Habit, Judge, Person, Round, read};
 
-const ROUNDS: usize = 10;
-/// Publishes of one client without an answer.
-const IN_FLIGHT: usize = 8;
+const ROUNDS: u64 = 20;
+/// Rounds between two lines about how it gets on.
+const TOLD_EVERY: u64 = 25;
+/// Messages behind which the log is read again between rounds.
+const READ_AGAIN: u64 = 300;
 
-/// Naps and moves all the time, so that kills hit them, too.
+/// Naps, moves and trims its journal all the time, so that kills hit them, too; and keeps
+/// everything.
 #[rustfmt::skip]
-const RESTLESS: [&str; 8] = [
+const RESTLESS: [&str; 12] = [
     "--room-sleep-after", "10ms", "--room-journal-bytes", "4KiB",
     "--session-publish-rate", "off", "--room-publish-rate", "off",
+    "--room-history-messages", "off", "--room-history-bytes", "off",
 ];
 
 /// Seeded dice (splitmix64).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,119 +50,11 @@ impl Dice {
     }
 }
 
-/// A client that comes back after every crash and goes on where it was.
-struct Publisher {
-    name: &'static str,
-    transport: Transport,
-    session: Value,
-    /// What it says as `since`.
-    position: Value,
-    unanswered: Vec<(u64, String)>,
-    next_id: u64,
-    witness: Witness,
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
 
-impl Publisher {
-    fn new(name: &'static str, transport: Transport) -> Self {
-        Self {
-            name,
-            transport,
-            session: Value::Null,
-            position: Value::Null,
-            unanswered: Vec::new(),
-            next_id: 1,
-            witness: Witness::default(),
-        }
-    }
-
-    /// Comes back over the transport that it did not have the last time.
-    async fn connect(&mut self, address: SocketAddr, hashes: &[[u8; 32]]) -> Client {
-        self.transport = self.transport.other();
-        Client::connect(self.transport, address, "lobby", hashes, Takes::Plenty).await
-    }
-
-    async fn hello(&mut self, client: &mut Client) {
-        let mut hello = json!({ "type": "hello", "name": self.name, "history": 1000 });
-        if !self.session.is_null() {
-            hello["session"] = self.session.clone();
-            hello["since"] = self.position.clone();
-        }
-        client.send(hello).await;
-    }
-
-    /// Publishes without end until the connection breaks, and counts the answers.
-    async fn publish(&mut self, client: &mut Client, answers: &watch::Sender<u64>) {
-        self.hello(client).await;
-        while let Ok(frame) = client.next_or_last().await {
-            match frame["type"].as_str() {
-                Some("welcome") => self.say_again(client).await,
-                Some("ok") => answers.send_modify(|count| *count += 1),
-                _ => {}
-            }
-            let may_publish = frame["type"] == "live" || frame["type"] == "ok";
-            self.note(frame);
-            while may_publish && self.unanswered.len() < IN_FLIGHT {
-                let (id, key) = (self.next_id, format!("{}-{}", self.name, self.next_id));
-                self.next_id += 1;
-                self.unanswered.push((id, key.clone()));
-                self.say(client, id, &key).await;
-            }
-        }
-    }
-
-    /// Says again what was not answered, and hears all there is.
-    async fn settle(&mut self, client: &mut Client) {
-        self.hello(client).await;
-        let mut is_live = false;
-        while !is_live || !self.unanswered.is_empty() {
-            let frame = client.next().await;
-            if frame["type"] == "welcome" {
-                self.say_again(client).await;
-            }
-            is_live |= frame["type"] == "live";
-            self.note(frame);
-        }
-    }
-
-    async fn say_again(&self, client: &mut Client) {
-        for (id, key) in &self.unanswered {
-            self.say(client, *id, key).await;
-        }
-    }
-
-    async fn say(&self, client: &mut Client, id: u64, key: &str) {
-        let data = json!({ "key": key });
-        client.send(json!({ "type": "publish", "id": id, "key": key, "data": data })).await;
-    }
-
-    fn note(&mut self, frame: Value) {
-        match frame["type"].as_str().unwrap() {
-            "welcome" => {
-                if !self.session.is_null() {
-                    assert_eq!(frame["seat"], "kept", "{frame}");
-                    assert_eq!(frame["resumed"], true, "{frame}");
-                }
-                self.session = frame["session"].clone();
-                if self.position.is_null() {
-                    self.position = json!({ "epoch": frame["position"]["epoch"], "seq": 0 });
-                }
-            }
-            "message" => {
-                self.position["seq"] = frame["seq"].clone();
-                self.witness.heard.push(frame);
-            }
-            "live" => self.position["seq"] = frame["seq"].clone(),
-            "ok" => {
-                let at = self.unanswered.iter().position(|(id, _)| frame["id"] == *id);
-                let (_, key) = self.unanswered.remove(at.expect("an answer to a question"));
-                self.witness.answered.push((key, frame["seq"].as_u64().unwrap()));
-            }
-            _ => panic!("{frame}"),
-        }
-    }
-}
-
-async fn start(dir: &std::path::Path) -> (Running, SocketAddr, Vec<[u8; 32]>) {
+async fn start(dir: &Path) -> (Running, SocketAddr, Vec<[u8; 32]>) {
     let mut command = dormouse(dir, &ANYWHERE);
     command.args(RESTLESS);
     let (child, line) = open(command);
@@ -156,64 +62,93 @@ async fn start(dir: &std::path::Path) -> (Running, SocketAddr, Vec<[u8; 32]>) {
     (child, address, hashes)
 }
 
+/// Starts it and kills it, wherever it has got to.
+async fn kill_in_start_up(dir: &Path, dice: &mut Dice) {
+    let mut command = dormouse(dir, &ANYWHERE);
+    command.args(RESTLESS).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = Running(command.spawn().unwrap());
+    tokio::time::sleep(Duration::from_micros(dice.below(60_000))).await; // the seeded moment
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+}
+
+/// A round with everybody, up to its kill; says how many publishes were answered.
+async fn kill_in_traffic(dir: &Path, people: &mut Vec<Person>, dice: &mut Dice) -> u64 {
+    let (mut child, address, hashes) = start(dir).await;
+    let (answers, mut counted) = watch::channel(0);
+    let (crash, crashed) = watch::channel(false);
+    let round = Round { address, hashes, crashed, answers };
+    let mut rooms = std::collections::BTreeMap::new();
+    rooms.extend(people.iter().map(|person| (person.room, person.judge.clone())));
+    if dice.below(2) == 0 {
+        for (room, judge) in &rooms {
+            read(&round, room, judge, judge.newest().saturating_sub(READ_AGAIN)).await;
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for person in people.drain(..) {
+        tasks.spawn(person.live(round.clone(), Dice(dice.below(u64::MAX))));
+    }
+    let (enough, moment) = match dice.below(4) {
+        0 => (0, 30_000), // while they come back
+        _ => (1 + dice.below(150), 5_000),
+    };
+    let busy = counted.wait_for(|count| *count >= enough);
+    tokio::time::timeout(DEADLINE, busy).await.expect("answers in time").unwrap();
+    tokio::time::sleep(Duration::from_micros(dice.below(moment))).await; // the seeded moment
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    crash.send_replace(true);
+    while let Some(person) = tasks.join_next().await {
+        people.push(person.unwrap());
+    }
+    people.sort_by_key(|person| person.name); // the same dice, the same run
+    *counted.borrow()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_mid_traffic_it_comes_back_with_all_that_anybody_knows() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = std::env::var("CRASH_SEED").map_or(clock, |seed| seed.parse().unwrap());
-    println!("CRASH_SEED={seed}");
-    let mut dice = Dice(seed);
+    let seed = environment("DORMOUSE_CRASH_SEED").unwrap_or(clock);
+    let rounds = environment("DORMOUSE_CRASH_ROUNDS").unwrap_or(ROUNDS);
+    println!("DORMOUSE_CRASH_SEED={seed}");
+    let (mut dice, began) = (Dice(seed), Instant::now());
     let dir = tempfile::tempdir().unwrap();
-    let mut publishers = Vec::from([
-        Publisher::new("ann", Transport::WebSocket),
-        Publisher::new("bob", Transport::WebTransport),
-        Publisher::new("cyd", Transport::WebSocket),
+    let [lobby, attic, den] = [Judge::default(), Judge::default(), Judge::default()];
+    let mut people = Vec::from([
+        Person::new("ann", "lobby", Habit::Talks, &lobby),
+        Person::new("bob", "lobby", Habit::Talks, &lobby),
+        Person::new("cyd", "attic", Habit::Talks, &attic),
+        Person::new("dan", "den", Habit::WakesIt, &den),
+        Person::new("eve", "lobby", Habit::ComesAndGoes, &lobby),
+        Person::new("fay", "lobby", Habit::ComesAndGoes, &lobby),
+        Person::new("gus", "den", Habit::ComesAndGoes, &den),
     ]);
 
-    for _ in 0..ROUNDS {
-        let (mut child, address, hashes) = start(dir.path()).await;
-        let (answers, mut counted) = watch::channel(0);
-        let (crash, crashed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        for mut publisher in publishers.drain(..) {
-            let mut client = publisher.connect(address, &hashes).await;
-            let (answers, mut crashed) = (answers.clone(), crashed.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = publisher.publish(&mut client, &answers) => {}
-                    // QUIC would notice only much later.
-                    _ = crashed.wait_for(|crashed| *crashed) => {}
-                }
-                publisher
-            });
+    let mut answered = 0;
+    for round in 1..=rounds {
+        if dice.below(4) == 0 {
+            kill_in_start_up(dir.path(), &mut dice).await;
         }
-        let enough = 1 + dice.below(200);
-        let busy = counted.wait_for(|count| *count >= enough);
-        tokio::time::timeout(DEADLINE, busy).await.expect("answers in time").unwrap();
-        tokio::time::sleep(Duration::from_micros(dice.below(3_000))).await; // the seeded moment
-        child.0.kill().unwrap();
-        child.0.wait().unwrap();
-        crash.send_replace(true);
-        while let Some(publisher) = tasks.join_next().await {
-            publishers.push(publisher.unwrap());
+        answered += kill_in_traffic(dir.path(), &mut people, &mut dice).await;
+        if round % TOLD_EVERY == 0 {
+            let seconds = began.elapsed().as_secs();
+            eprintln!("{round} of {rounds} rounds, {answered} publishes answered, {seconds} s");
         }
-        publishers.sort_by_key(|publisher| publisher.name); // the same dice, the same run
     }
 
     let (child, address, hashes) = start(dir.path()).await;
-    for publisher in &mut publishers {
-        let mut client = publisher.connect(address, &hashes).await;
-        publisher.settle(&mut client).await;
-        client.close(1000).await;
+    let (_never, crashed) = watch::channel(false);
+    let round = Round { address, hashes, crashed, answers: watch::channel(0).0 };
+    for person in &mut people {
+        person.settle(&round).await;
     }
-    let epoch = &publishers[0].position["epoch"];
-    let wire = Transport::WebSocket;
-    let mut reader = Client::connect(wire, address, "lobby", &hashes, Takes::Plenty).await;
-    let log = reader.hello(json!({ "since": { "epoch": epoch, "seq": 0 } })).await;
-    assert_eq!(reader.welcome["resumed"], true);
-    drop(reader);
-    assert!(log.len() > ROUNDS, "there was traffic");
-    let witnesses: Vec<_> = publishers.into_iter().map(|publisher| publisher.witness).collect();
-    check(&log, &witnesses).unwrap_or_else(|wrong| panic!("{wrong} (CRASH_SEED={seed})"));
+    for (room, judge) in [("lobby", &lobby), ("attic", &attic), ("den", &den)] {
+        assert!(judge.newest() > 0, "there was traffic in the {room}");
+        read(&round, room, judge, 0).await;
+    }
+    let naps: u64 = people.iter().map(|person| person.naps).sum();
+    assert!(answered >= rounds && naps > rounds / 2, "{answered} answers, {naps} naps");
     assert_eq!(child.told(Signal::TERM), Some(0));
 }
 

@@ -11,6 +11,7 @@ mod day;
 mod deploy;
 mod direct;
 mod ephemeral;
+mod full_disk;
 mod hibernate;
 mod history;
 mod http;

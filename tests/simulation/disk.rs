@@ -1,14 +1,17 @@
 //! The store as a keeper meets it: slow, out of step, sometimes unwell.
 //!
 //! What is asked is done at some later moment and answered at another, and a crash between the
-//! two loses the answer, or the deed as well.
+//! two loses the answer, or the deed as well. It can also be told to be wrong, which is how the
+//! judge is shown to be right.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dormouse::keeper::state::{Input, Told};
 use dormouse::protocol::RoomName;
-use dormouse::store::{Engine, Memory, Message, Record};
+use dormouse::store::{Engine, Error, Memory, Message, Record, Slice};
 
 /// The most messages read at once.
 const SLICE_MESSAGES: usize = 16;
@@ -29,11 +32,25 @@ pub struct UnderWay {
     done: Option<Input>,
 }
 
+/// What a gateway could do wrong, planted where its store is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// An append is answered, and so sent to everybody, before it is done.
+    AppendAfterSend,
+    /// The keys of a room that wakes are forgotten.
+    LostKeys,
+    /// Two neighbours of a replay change places.
+    ReorderedReplay,
+}
+
 /// The memory engine behind a line of questions.
 pub struct Disk {
     pub engine: Memory,
     pub room: RoomName,
     pub page_bytes: usize,
+    pub plant: Option<Plant>,
+    /// Appends that were answered and not done.
+    late: RefCell<VecDeque<Vec<Record>>>,
     under_way: Vec<UnderWay>,
     /// What retention let go of, for the judge.
     trimmed: Vec<Message>,
@@ -42,7 +59,8 @@ pub struct Disk {
 impl Disk {
     pub fn new(room: RoomName, page_bytes: usize) -> Self {
         let (engine, under_way, trimmed) = (Memory::new(7), Vec::new(), Vec::new());
-        Self { engine, room, page_bytes, under_way, trimmed }
+        let (plant, late) = (None, RefCell::default());
+        Self { engine, room, page_bytes, plant, late, under_way, trimmed }
     }
 
     pub fn ask(&mut self, ask: Ask) {
@@ -55,10 +73,43 @@ impl Disk {
 
     /// Does what was asked; it is answered later.
     pub fn act(&mut self, at: usize) {
-        let UnderWay { ask, done } = &mut self.under_way[at];
-        if done.is_none() {
-            *done = Some(act(&self.engine, &self.room, self.page_bytes, ask));
+        if self.under_way[at].done.is_none() {
+            self.catch_up();
+            let done = self.perform(&self.under_way[at].ask);
+            self.under_way[at].done = Some(done);
         }
+    }
+
+    fn perform(&self, ask: &Ask) -> Input {
+        match (self.plant, ask) {
+            (Some(Plant::AppendAfterSend), Ask::Append(records)) => {
+                self.late.borrow_mut().push_back(records.clone());
+                Input::Appended(Ok(self.engine.reopen().open(&self.room).unwrap().epoch))
+            }
+            (Some(Plant::LostKeys), Ask::Keys(asked)) => {
+                Input::Told { asked: *asked, told: Told::Keys(Ok(Vec::new())), took_us: 1 }
+            }
+            _ => act(&self.engine, &self.room, self.page_bytes, ask),
+        }
+    }
+
+    /// Does what was answered already.
+    fn catch_up(&self) {
+        for records in self.late.borrow_mut().drain(..) {
+            self.engine.append(&self.room, records, Box::new(|_| {}));
+        }
+    }
+
+    /// A piece of the log for somebody who has fallen off the ring, or comes back.
+    pub fn read(&self, from: u64, messages: usize) -> Result<Slice, Error> {
+        self.catch_up();
+        let mut slice = self.engine.read(&self.room, from, messages, self.page_bytes)?;
+        if let (Some(Plant::ReorderedReplay), [first, second, ..]) =
+            (self.plant, &mut slice.messages[..])
+        {
+            std::mem::swap(&mut first.body, &mut second.body);
+        }
+        Ok(slice)
     }
 
     /// Answers a question, whichever it is.
@@ -81,6 +132,7 @@ impl Disk {
     /// The process dies: what was not done never will be.
     pub fn crash(&mut self) {
         self.under_way.clear();
+        self.late.borrow_mut().clear();
         self.engine = self.engine.reopen();
     }
 
@@ -100,6 +152,7 @@ impl Disk {
     }
 
     fn kept(&self) -> Vec<Message> {
+        self.catch_up();
         let calm = self.engine.reopen(); // faults that lie in wait are not for us
         calm.read(&self.room, 1, usize::MAX, usize::MAX).unwrap().messages
     }

@@ -37,7 +37,8 @@ fn spend(mut world: World, seed: u64, faults: u64, steps: usize) -> World {
     world
 }
 
-fn step(world: &mut World, dice: &mut Dice, faults: u64) {
+/// One of the many things that may happen.
+pub fn step(world: &mut World, dice: &mut Dice, faults: u64) {
     if dice.chance(faults) {
         return fault(world, dice);
     }

@@ -7,7 +7,6 @@ use dormouse::outbox::{Closing, Filled, Lost, Outbox, Policy, Reader, Tally};
 use dormouse::protocol::framing::varint;
 use dormouse::protocol::{Framing, Profile};
 use dormouse::room::Connection;
-use dormouse::store::Engine;
 use serde::Deserialize;
 
 use crate::disk::Disk;
@@ -116,8 +115,9 @@ impl Link {
                 Filled::Close(closing) => break Some(End::Told(closing)),
                 Filled::AskForMembers => unreachable!("the ring's clock is not ours"),
                 Filled::CatchUp { from } => {
-                    let slice = disk.engine.read(&disk.room, from, SLICE_MESSAGES, disk.page_bytes);
-                    let Ok(slice) = slice else { break Some(End::Unwell) };
+                    let Ok(slice) = disk.read(from, SLICE_MESSAGES) else {
+                        break Some(End::Unwell);
+                    };
                     match self.reader.caught_up(&slice, &mut unsent) {
                         Ok(()) => {}
                         Err(Lost::Retention { oldest }) => {

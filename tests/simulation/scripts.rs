@@ -12,6 +12,75 @@ fn bench() -> Bench {
     Bench::new(settings())
 }
 
+mod presence {
+    use super::*;
+
+    /// What everybody is told of who is here, as text.
+    fn told(out: &[Output]) -> Vec<&str> {
+        let full = out.iter().filter_map(|output| match output {
+            Output::Presence { full, .. } => Some(full.as_str()),
+            _ => None,
+        });
+        full.collect()
+    }
+
+    fn gathering() -> Bench {
+        let mut gathering = settings();
+        gathering.presence_every = std::time::Duration::from_millis(100);
+        let mut bench = Bench::new(gathering);
+        bench.seated(1);
+        assert_eq!(told(&bench.tick()).len(), 1);
+        bench
+    }
+
+    /// Changes are gathered, and what is undone meanwhile was never told. But somebody who came
+    /// in between had seen it, and went on seeing a member who had long left.
+    #[test]
+    fn who_was_seen_by_a_newcomer_and_is_gone_again_is_told_to_have_left() {
+        let mut bench = gathering();
+        let guest = bench.seated(2);
+        bench.give(join(3, None));
+        let out = bench.answer();
+        let members = welcome(&out, 3).unwrap().members.as_ref().unwrap();
+        assert!(members.iter().any(|member| member.sid == guest.sid), "{members:?}");
+        bench.give(gone(2, Gone::Ended));
+        bench.answer();
+        let out = bench.tick();
+        let [told] = told(&out)[..] else { panic!("{out:?}") };
+        assert!(told.contains(&format!(r#""leave":["{}"]"#, guest.sid)), "{told}");
+        assert!(told.ends_with(r#""count":2}"#), "{told}");
+    }
+
+    /// The same of one that was back for a moment.
+    #[test]
+    fn who_was_seen_to_be_back_by_a_newcomer_and_is_away_again_is_told_to_be() {
+        let mut bench = gathering();
+        let claim = bench.seated(2);
+        bench.tick();
+        bench.give(gone(2, Gone::Lost));
+        assert_eq!(told(&bench.tick()).len(), 1, "it is away");
+        bench.give(join(4, Some(claim)));
+        bench.answer_all();
+        bench.seated(3);
+        bench.give(gone(4, Gone::Lost));
+        let out = bench.tick();
+        let [told] = told(&out)[..] else { panic!("{out:?}") };
+        assert!(told.contains(r#""away":true"#) && told.contains("update"), "{told}");
+    }
+
+    /// Nobody saw anything in between: nothing is told.
+    #[test]
+    fn who_is_away_for_a_moment_did_not_move() {
+        let mut bench = gathering();
+        let claim = bench.seated(2);
+        bench.tick();
+        bench.give(gone(2, Gone::Lost));
+        bench.give(join(3, Some(claim)));
+        bench.answer_all();
+        assert!(told(&bench.tick()).is_empty());
+    }
+}
+
 mod seats {
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Who is here, as a snapshot and numbered changes.
 //!
 //! It follows from the seats, not from the room, so it is right while the room sleeps. Changes
-//! are gathered for `presence_every`: whoever leaves and returns within that time did not move.
+//! are gathered for `presence_every`: whoever leaves and returns within that time did not move,
+//! unless a snapshot was given in between, which shows what is.
 //! In a large room only the number is told, unless a client asked for everybody.
 
 use std::collections::BTreeMap;
@@ -26,11 +27,19 @@ pub(super) struct Presence {
     /// Whether it was large at any time since the last change was told: then there are clients
     /// that know nothing but a number.
     was_large: bool,
-    /// How each changed seat was seen before; `None`: it was not.
-    before: BTreeMap<Sid, Option<Member>>,
+    changed: BTreeMap<Sid, Changed>,
     due_ms: Option<u64>,
     /// Whether seed clients are to be told of it as well.
     users_due: bool,
+}
+
+/// A seat that changed since the last version.
+#[derive(Debug)]
+struct Changed {
+    /// How it was seen then; `None`: it was not.
+    before: Option<Member>,
+    /// Whether a snapshot showed it otherwise meanwhile: it is told how it is, changed or not.
+    is_shown: bool,
 }
 
 impl Presence {
@@ -69,7 +78,10 @@ impl State {
     pub(super) fn touch(&mut self, now: Now, sid: Sid) {
         let presence = &mut self.presence;
         let before = || self.seats.get(sid).and_then(seen);
-        presence.before.entry(sid).or_insert_with(before);
+        presence
+            .changed
+            .entry(sid)
+            .or_insert_with(|| Changed { before: before(), is_shown: false });
         let every_ms = self.settings.presence_every.as_millis() as u64;
         presence.due_ms.get_or_insert(now.ms + every_ms);
     }
@@ -84,11 +96,14 @@ impl State {
             self.tell_users(out);
         }
         let mut change = v1::Presence::default();
-        for (sid, before) in std::mem::take(&mut self.presence.before) {
-            match (before, self.seats.get(sid).and_then(seen)) {
-                (None, Some(member)) => change.join.push(member),
-                (Some(_), None) => change.leave.push(sid),
-                (Some(before), Some(member)) if before != member => change.update.push(member),
+        for (sid, changed) in std::mem::take(&mut self.presence.changed) {
+            let Changed { before, is_shown } = changed;
+            match self.seats.get(sid).and_then(seen) {
+                Some(member) if before.is_none() => change.join.push(member),
+                Some(member) if is_shown || before.as_ref() != Some(&member) => {
+                    change.update.push(member);
+                }
+                None if is_shown || before.is_some() => change.leave.push(sid),
                 _ => {}
             }
         }
@@ -128,8 +143,8 @@ impl State {
         (count, self.presence.is_large)
     }
 
-    /// Everybody, or as many as fit, as of the newest version.
-    pub(super) fn whole(&self) -> v1::Presence {
+    /// Everybody, or as many as fit: the newest version, and what changed since.
+    pub(super) fn whole(&mut self) -> v1::Presence {
         let (members, _) = self.members_after(None, usize::MAX);
         v1::Presence {
             version: self.presence.version,
@@ -155,7 +170,14 @@ impl State {
 
     /// Members by `sid` behind `after`, ending early at `limit` or when enough bytes are
     /// reached, and whether there are more.
-    pub(super) fn members_after(&self, after: Option<Sid>, limit: usize) -> (Vec<Member>, bool) {
+    pub(super) fn members_after(
+        &mut self,
+        after: Option<Sid>,
+        limit: usize,
+    ) -> (Vec<Member>, bool) {
+        for (sid, changed) in &mut self.presence.changed {
+            changed.is_shown |= self.seats.get(*sid).and_then(seen) != changed.before;
+        }
         let (mut members, mut size) = (Vec::new(), 0);
         for seat in self.seats.after(after) {
             let Some(member) = seen(seat) else { continue };

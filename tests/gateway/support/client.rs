@@ -103,19 +103,41 @@ impl Client {
         hashes: &[[u8; 32]],
         takes: Takes,
     ) -> Self {
+        let client = Self::reach(transport, address, room, hashes, takes).await;
+        client.unwrap_or_else(|| panic!("{address} lets nobody in over {transport:?}"))
+    }
+
+    /// `None` when nobody is there, or is gone before the connection is made.
+    pub async fn try_connect(
+        transport: Transport,
+        address: SocketAddr,
+        room: &str,
+        hashes: &[[u8; 32]],
+    ) -> Option<Self> {
+        Self::reach(transport, address, room, hashes, Takes::Plenty).await
+    }
+
+    async fn reach(
+        transport: Transport,
+        address: SocketAddr,
+        room: &str,
+        hashes: &[[u8; 32]],
+        takes: Takes,
+    ) -> Option<Self> {
         match transport {
             Transport::WebSocket => {
                 Self::websocket(address, room, Some("dormouse.v1"), takes).await
             }
             Transport::WebTransport => {
-                let bare = Bare::open(address, room, hashes, takes).await.unwrap();
-                Self::over(Wire::WebTransport(Box::new(Quic::over(bare).await)))
+                let bare = Bare::open(address, room, hashes, takes).await.ok()?;
+                Some(Self::over(Wire::WebTransport(Box::new(Quic::over(bare).await?))))
             }
         }
     }
 
     pub async fn seed(address: SocketAddr, room: &str) -> Self {
-        Self::websocket(address, room, None, Takes::Plenty).await
+        let client = Self::websocket(address, room, None, Takes::Plenty).await;
+        client.expect("the gateway lets people in")
     }
 
     async fn websocket(
@@ -123,7 +145,7 @@ impl Client {
         room: &str,
         protocol: Option<&'static str>,
         takes: Takes,
-    ) -> Self {
+    ) -> Option<Self> {
         let url = format!("ws://{address}/rooms/{room}/ws");
         let mut request = url.into_client_request().unwrap();
         if let Some(protocol) = protocol {
@@ -135,11 +157,11 @@ impl Client {
             socket.set_recv_buffer_size(LITTLE).unwrap();
             socket.set_send_buffer_size(LITTLE).unwrap();
         }
-        let stream = socket.connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+        let stream = socket.connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
         let stream = MaybeTlsStream::Plain(stream);
-        let (socket, _) = client_async(request, stream).await.unwrap();
-        Self::over(Wire::WebSocket(Box::new(socket)))
+        let (socket, _) = client_async(request, stream).await.ok()?;
+        Some(Self::over(Wire::WebSocket(Box::new(socket))))
     }
 
     fn over(wire: Wire) -> Self {
@@ -549,9 +571,9 @@ impl Bare {
 }
 
 impl Quic {
-    async fn over(bare: Bare) -> Self {
-        let (send, recv) = bare.connection.open_bi().await.unwrap().await.unwrap();
-        Self { bare, send, recv, read: BytesMut::new() }
+    async fn over(bare: Bare) -> Option<Self> {
+        let (send, recv) = bare.connection.open_bi().await.ok()?.await.ok()?;
+        Some(Self { bare, send, recv, read: BytesMut::new() })
     }
 
     async fn read(&mut self) -> Result<(Value, Vec<u8>), Last> {
