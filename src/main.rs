@@ -10,7 +10,7 @@ use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
 use dormouse::server::tls::Certificates;
 use dormouse::telemetry;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Files open besides connections: the store, the listeners, the runtime's own.
@@ -69,6 +69,8 @@ async fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     // Heard from now on: a signal during the start ends it in order, too.
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // By default this one kills. Heard, a file that may not grow is an error like a full disk.
+    let _too_large = signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?;
     let gateway = Gateway::start(config).await?;
     writeln!(std::io::stdout(), "Dormouse is open at {}", gateway.url())?;
 

@@ -204,7 +204,6 @@ impl Task {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
                     let done = Box::new(move |result: Result<_, Error>| {
-                        metrics.store_unwell.set(i64::from(result.is_err()));
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
                             warn!(%error, "an append failed");

@@ -471,6 +471,57 @@ fn a_failed_read_does_not_end_writing_for_good() {
     }
 }
 
+/// A full disk, met before it is known of: what was begun ends with the help of the reserve,
+/// nothing new is taken, and all that needs no space goes on. Then there is space again.
+#[test]
+fn a_full_disk_ends_nothing_for_good() {
+    let disk = Faulty::default();
+    let store = Redb::open_on(disk.clone(), settings()).unwrap();
+    let a = room("a");
+    say(&store, &a, 1, 300);
+    assert_eq!(store.trouble(), None);
+    disk.fill(true);
+    let mut newest = 300;
+    let mut next = || {
+        newest += 1;
+        append(&store, &a, vec![Record::Message(message(newest))]).err()
+    };
+    let failed = std::iter::from_fn(|| Some(next())).find_map(|failed| failed).unwrap();
+    assert!(matches!(failed, Error::Unwell { .. } | Error::NearlyFull { .. }), "{failed}");
+    let refused = || append(&store, &room("b"), vec![Record::Seat(seat(1))]).err();
+    until(|| matches!(refused(), Some(Error::NearlyFull { .. })));
+    assert_eq!(store.trouble(), Some("the disk is nearly full"));
+    assert!(store.open(&room("b")).unwrap().seats.is_empty(), "what was refused is not there");
+    until(|| store.hibernate(&a, None).is_ok()); // with what the reserve gave back
+    assert!(!disk.has_reserve());
+    let there = store.open(&a).unwrap().newest;
+    assert!((300..=newest).contains(&there));
+    assert_eq!(seqs(&store, &a, 1), (1..=there).collect::<Vec<_>>());
+
+    disk.fill(false);
+    until(|| store.trouble().is_none()); // by itself: nobody has to ask
+    assert!(disk.has_reserve());
+    say(&store, &room("b"), 1, 1);
+    say(&store, &a, there + 1, there + 10);
+}
+
+/// One that opens again and fails again at once is not tried without end.
+#[test]
+fn a_file_that_keeps_failing_is_tried_less_and_less() {
+    let disk = Faulty::default();
+    let store = Redb::open_on(disk.clone(), settings()).unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        disk.fail(Name::Journal, Fault::SyncKept, 0);
+        assert!(append(&store, &room("a"), vec![Record::Seat(seat(1))]).is_err());
+        assert_eq!(store.trouble(), Some("the journal has failed"));
+        let begun = Instant::now();
+        until(|| store.trouble().is_none());
+        waits.push(begun.elapsed());
+    }
+    assert!(waits[1] > waits[0] && waits[2] > waits[1], "{waits:?}");
+}
+
 /// The power goes at any moment, for both files at once, with whatever the disk had reordered
 /// and torn until then. What was acknowledged is there; of what was not, the last append may be.
 #[test]
