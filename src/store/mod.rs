@@ -27,7 +27,7 @@ use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
-pub use redb::Redb;
+pub use redb::{Findings, Redb, check};
 
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;

@@ -16,12 +16,14 @@
 //!   that is well. The journal's lock comes first.
 //! - A file that has failed is closed, and opened again by its thread, with growing pauses.
 
+mod check;
 mod file;
 mod health;
 mod index;
 mod journal;
 mod mover;
 mod moving;
+mod overlay;
 mod queue;
 mod reader;
 mod space;
@@ -44,6 +46,7 @@ use super::row::BODY_BYTES;
 use super::{Done, Engine, Error, Identity, Opened, Record, Settings, Slice};
 use crate::protocol::{KeyHash, RoomName};
 
+pub use check::{Findings, check};
 use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded};
 use health::{Health, Part};
 use index::Index;
