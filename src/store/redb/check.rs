@@ -80,19 +80,24 @@ pub fn check(dir: &Path) -> Result<Findings, Error> {
     let mut found = Findings::default();
     let rooms = found.verify(Name::Rooms, rooms);
     let journal = found.verify(Name::Journal, journal);
+    read(rooms.as_ref(), journal.as_ref(), &mut found);
+    Ok(found)
+}
+
+/// Reads every row there is.
+pub fn read(rooms: Option<&Database>, journal: Option<&Database>, found: &mut Findings) {
     let mut store = None;
-    if let Some(rooms) = &rooms {
-        let read = guarded(|| Rows::open(&rooms.begin_read()?)?.check(&mut found));
+    if let Some(rooms) = rooms {
+        let read = guarded(|| Rows::open(&rooms.begin_read()?)?.check(found));
         store = found.unless_damaged(Name::Rooms, read).flatten();
     }
-    if let Some(journal) = &journal {
+    if let Some(journal) = journal {
         let read = guarded(|| {
-            let rooms = rooms.as_ref().map(|rooms| Rows::open(&rooms.begin_read()?)).transpose()?;
-            check_journal(&journal.begin_read()?, rooms.as_ref(), store, &mut found)
+            let rooms = rooms.map(|rooms| Rows::open(&rooms.begin_read()?)).transpose()?;
+            check_journal(&journal.begin_read()?, rooms.as_ref(), store, found)
         });
         found.unless_damaged(Name::Journal, read);
     }
-    Ok(found)
 }
 
 impl Findings {

@@ -95,15 +95,40 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Makes a file under another name first: redb writes a new one in steps, and half of one
+    /// could never be opened again.
+    ///
+    /// Whoever makes it has it locked until it has its name, so that two who begin at the same
+    /// moment do not take it from each other.
+    fn make(&self, builder: &redb::Builder, path: &Path) -> Result<Database, DatabaseError> {
+        let unfinished = path.with_extension("redb.new");
+        if let Ok(left) = std::fs::OpenOptions::new().write(true).open(&unfinished) {
+            left.try_lock().map_err(|_| DatabaseError::DatabaseAlreadyOpen)?;
+            left.set_len(0)?;
+        }
+        let db = builder.create(&unfinished)?;
+        if path.exists() {
+            drop(db);
+            std::fs::remove_file(&unfinished)?;
+            return builder.create(path);
+        }
+        std::fs::rename(&unfinished, path)?;
+        sync(Some(&self.path))?;
+        Ok(db)
+    }
+}
+
 impl Disk for Directory {
     fn open(&self, file: Name) -> Result<Database, DatabaseError> {
         let cache = match file {
             Name::Journal => self.journal_cache,
             Name::Rooms => self.rooms_cache,
         };
-        let db = Database::builder().set_cache_size(cache).create(self.path.join(file.as_str()))?;
-        sync(Some(&self.path))?;
-        Ok(db)
+        let path = self.path.join(file.as_str());
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache);
+        if path.exists() { builder.create(path) } else { self.make(&builder, &path) }
     }
 
     fn reopen(&self, file: Name) -> Result<Database, DatabaseError> {

@@ -1,6 +1,7 @@
 //! What only the embedded engine can get wrong: two files, two threads, and disks that fail.
 
 mod faulty;
+mod power;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,16 @@ fn a_directory_in_use_is_said_to_be() {
     assert_eq!(named, dir.path().display().to_string());
     drop(store);
     open(&dir);
+}
+
+/// What a crash in the middle of making a file leaves is no file yet.
+#[test]
+fn a_file_half_made_is_made_anew() {
+    let dir = dir();
+    std::fs::write(dir.path().join("rooms.redb.new"), [0; 10_000]).unwrap();
+    say(&open(&dir), &room("a"), 1, 1);
+    assert_eq!(open(&dir).open(&room("a")).unwrap().newest, 1);
+    assert!(!dir.path().join("rooms.redb.new").exists());
 }
 
 #[test]
@@ -158,6 +169,67 @@ fn the_journal_stops_growing_under_steady_traffic() {
     for number in 10..30 {
         let room = room(&format!("room-{number}"));
         assert_eq!(seqs(&store, &room, 1), (1..=60).collect::<Vec<_>>());
+    }
+}
+
+/// How many pages both files use, nobody having them open.
+fn pages_of(disk: &Faulty) -> u64 {
+    let of = |name| {
+        let db = disk.open(name).unwrap();
+        let txn = db.begin_write().unwrap();
+        let pages = txn.stats().unwrap().allocated_pages();
+        txn.abort().unwrap();
+        pages
+    };
+    of(Name::Journal) + of(Name::Rooms)
+}
+
+/// Retention on, the mover at work, and traffic that never ends: after a while neither file takes
+/// another page. What opening reads after a crash is bounded by the journal's limits, and no more
+/// after a long history than after a short one.
+#[test]
+fn files_and_recovery_are_bounded_by_limits_and_not_by_history() {
+    let limit = 20_000;
+    let settings = Settings {
+        journal_bytes: 4000,
+        journal_total_bytes: limit,
+        retention: Retention { messages: 200, ..settings().retention },
+        ..settings()
+    };
+    let disk = Faulty::default();
+    let names = ["a", "b", "c", "d"].map(room);
+    let mut store = Redb::open_on(disk.clone(), settings.clone()).unwrap();
+    let (mut pages, mut entries, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    let mut newest = 0;
+    for _ in 0..5 {
+        for _ in 0..300 {
+            newest += 1;
+            for name in &names {
+                while append(&store, name, vec![Record::Message(message(newest))]).is_err() {}
+            }
+        }
+        disk.cut_after(0);
+        assert!(append(&store, &names[0], vec![Record::Seat(seat(1))]).is_err());
+        drop(store);
+        disk.forget_power_cut();
+        pages.push(pages_of(&disk));
+        let before = disk.bytes_read();
+        store = Redb::open_on(disk.clone(), settings.clone()).unwrap();
+        read.push(disk.bytes_read() - before);
+        entries.push(store.entries());
+    }
+    // 4 × 1,500 messages of 70 bytes and more were said; an entry takes over 80.
+    println!("pages {pages:?}, entries {entries:?}, bytes read {read:?}");
+    assert!(entries.iter().all(|entries| *entries < 2 * limit / 80 + 100), "{entries:?}");
+    let bound = |of: &[u64]| (of[1] + of[1] / 2, of[2..].iter().copied().max());
+    for (what, of) in [("pages", &pages), ("bytes read", &read)] {
+        let (bound, most) = bound(of);
+        assert!(most.unwrap() <= bound, "{what}: {of:?}");
+    }
+    for name in &names {
+        let opened = store.open(name).unwrap();
+        assert_eq!(opened.newest, newest);
+        assert!(opened.newest - opened.oldest < 200 + 2 * 112 + limit / 80, "{opened:?}");
     }
 }
 

@@ -131,6 +131,22 @@ impl Faulty {
         lock(&self.0).until_cut = Some(operations);
     }
 
+    /// Whether the power has gone.
+    pub fn is_dead(&self) -> bool {
+        lock(&self.0).dead
+    }
+
+    /// Lets the power come back, with all that was written there: as after kill -9.
+    pub fn forget_power_cut(&self) {
+        let mut inner = lock(&self.0);
+        (inner.dead, inner.until_cut) = (false, None);
+    }
+
+    /// Takes the power away now.
+    pub fn pull(&self) {
+        lock(&self.0).dead = true;
+    }
+
     /// A number below `sides`.
     pub fn dice(&self, sides: u64) -> u64 {
         lock(&self.0).roll(sides)
@@ -204,6 +220,17 @@ impl Inner {
 
 impl Disk for Faulty {
     fn open(&self, name: Name) -> Result<Database, DatabaseError> {
+        let is_new = lock(&self.0).files[name as usize].live.is_empty();
+        if is_new && !self.is_dead() {
+            // A new file gets its name when it is whole.
+            let scratch = Contents::default();
+            let made = Self::with_files([scratch.clone(), scratch], 1);
+            let handle = Handle { disk: made.clone(), name, opened: 1 };
+            Database::builder().create_with_backend(handle)?.close()?;
+            let bytes = lock(&made.0).files[name as usize].live.clone();
+            let file = &mut lock(&self.0).files[name as usize];
+            (file.live, file.durable) = (bytes.clone(), bytes);
+        }
         let opened = {
             let mut inner = lock(&self.0);
             let file = &mut inner.files[name as usize];
