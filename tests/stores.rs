@@ -59,13 +59,13 @@ fn messages(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
 
 /// Every third is binary, every fourth has no key.
 fn message(seq: u64) -> Message {
-    let kind = if seq % 3 == 0 { BodyKind::Binary } else { BodyKind::Json };
+    let kind = if seq.is_multiple_of(3) { BodyKind::Binary } else { BodyKind::Json };
     let header = format!(r#"{{"type":"message","seq":{seq},"data":"said {seq}"}}"#);
     let body = match kind {
         BodyKind::Binary => [header.as_bytes(), &[0, 255, seq as u8]].concat().into(),
         BodyKind::Json => Bytes::from(header),
     };
-    let key = (seq % 4 != 0).then(|| key(seq));
+    let key = (!seq.is_multiple_of(4)).then(|| key(seq));
     Message { seq, time: Timestamp(1_760_000_000_000 + seq), key, kind, body }
 }
 
@@ -339,7 +339,7 @@ fn a_flipped_bit_is_found_unless_it_means_nothing() {
     let (mut found_some, mut meant_nothing) = (0, 0);
     for file in FILES {
         let whole = fs::read(kept("closed").join(file)).unwrap();
-        for at in (0..whole.len()).step_by(whole.len() / 25 | 1) {
+        for at in (0..whole.len()).step_by((whole.len() / 25) | 1) {
             let dir = store("closed");
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
@@ -370,6 +370,28 @@ fn serves_what_was_said(dir: &TempDir, at: usize) -> bool {
             Err(_) => false,
         }
     })
+}
+
+/// A gateway that began anew, or without what cannot be read, would give out places twice.
+#[test]
+fn a_damaged_journal_is_a_sentence_at_the_start_and_no_gateway() {
+    let dir = store("closed");
+    tamper(&dir, "journal.redb", |txn| {
+        let mut journal = txn.open_table(JOURNAL).unwrap();
+        let key = journal.last().unwrap().unwrap().0.value();
+        journal.insert(key, &b"nonsense"[..]).unwrap();
+    });
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        .args(["--listen", "127.0.0.1:0", "--operator-listen", "off", "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["cannot open the data directory", "journal entry", "is damaged", "dormouse check"]
+    {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
 }
 
 /// The command says the same, and its exit code is what a script goes by.

@@ -22,3 +22,4 @@ mod seed_endings;
 mod seed_mixed;
 mod slow;
 mod support;
+mod unwell;

@@ -93,6 +93,10 @@ impl House {
         self.gateway = Some(Gateway::start(config).await.unwrap());
     }
 
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        config(&self.dir).data_dir
+    }
+
     pub fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().expect("the house is open")
     }

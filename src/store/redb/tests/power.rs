@@ -169,7 +169,7 @@ fn the_power_may_go_at_every_single_write_and_sync() {
     let (mut cuts, mut kept_more) = (0, 0);
     for seed in 1..=seeds {
         for n in 0.. {
-            let disk = Faulty::with_seed(seed << 20 | n << 1 | 1);
+            let disk = Faulty::with_seed((seed << 20) | (n << 1) | 1);
             disk.cut_after(n);
             let told = run(&disk);
             if !disk.is_dead() {
@@ -179,7 +179,7 @@ fn the_power_may_go_at_every_single_write_and_sync() {
             for image in 0..2 {
                 let case = format!("seed {seed}, cut after {n}, image {image}");
                 let mut left = disk.image();
-                if (n + seed + image) % 3 == 0 {
+                if (n + seed + image).is_multiple_of(3) {
                     // It goes once more, while the store is being opened.
                     left.cut_after(left.dice(12));
                     drop(Redb::open_on(left.clone(), power_settings()));
