@@ -7,7 +7,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200, or 503 with the reason: draining, store unwell |
+//! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
 //! | `GET /v1/rooms/{name}` | the room as it is |
 //! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |

@@ -30,8 +30,8 @@ pub struct Space {
     file: PathBuf,
     /// The reserve's size; `None` if nothing is kept back.
     reserve: Option<u64>,
-    /// When writing it was tried in vain.
-    tried: Mutex<Option<Instant>>,
+    /// When writing it was tried in vain, and whether it was for want of space.
+    tried: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Space {
@@ -56,18 +56,21 @@ impl Space {
         if held == reserve || free.saturating_add(held) < reserve.saturating_mul(2) {
             return Err(nearly_full);
         }
-        if lock(&self.tried).is_some_and(|at| at.elapsed() < ATTEMPTS) {
-            return Err(nearly_full);
-        }
-        let Err(error) = self.write(reserve) else { return Ok(()) };
-        self.release();
-        if let ErrorKind::StorageFull | ErrorKind::QuotaExceeded = error.kind() {
-            *lock(&self.tried) = Some(Instant::now());
-            return Err(nearly_full);
-        }
-        // Files of that size are not allowed here, perhaps: that says nothing about space.
-        tracing::warn!(%error, "the reserve cannot be written, the store works without");
-        Ok(())
+        let lately = lock(&self.tried).filter(|(at, _)| at.elapsed() < ATTEMPTS);
+        let for_space = match lately {
+            Some((_, for_space)) => for_space,
+            None => {
+                let Err(error) = self.write(reserve) else { return Ok(()) };
+                self.release();
+                tracing::warn!(%error, "the reserve cannot be written");
+                let kind = error.kind();
+                let for_space = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                *lock(&self.tried) = Some((Instant::now(), for_space));
+                for_space
+            }
+        };
+        // Files of that size are not allowed here, perhaps: the store works without.
+        if for_space { Err(nearly_full) } else { Ok(()) }
     }
 
     /// Gives the reserve back to the disk if it is needed.
@@ -148,6 +151,17 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().len(), SMALL / 2);
         Space::new(dir.path(), None).look().unwrap();
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn where_it_may_not_be_written_the_store_works_without() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(RESERVE)).unwrap();
+        let space = Space::new(dir.path(), Some(SMALL));
+        space.look().unwrap();
+        fs::remove_dir(dir.path().join(RESERVE)).unwrap();
+        space.look().unwrap();
+        assert!(!dir.path().join(RESERVE).exists(), "it is not tried all the time");
     }
 
     #[test]
