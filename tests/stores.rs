@@ -8,7 +8,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -154,6 +155,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A process that is being started has a share in every lock of this one until it is itself. So
+/// whoever starts one is alone, and a store that was closed is seen to be.
+static STARTING: RwLock<()> = RwLock::new(());
+/// Of the tests that do, one at a time.
+static STARTERS: Mutex<()> = Mutex::new(());
+
+fn nobody_starts() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the binary to its end.
+fn run(arguments: &[&str], dir: &Path) -> Output {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.args(arguments).arg("--data-dir").arg(dir).output().unwrap()
+}
+
 /// A copy of a kept store: opening one writes to it.
 fn store(state: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -189,6 +207,7 @@ fn write_the_stores_of_today() {
 /// Everything that can be read of a store is what was told, and every room wakes.
 #[test]
 fn stores_of_version_1_open_and_every_room_in_them_wakes_whole() {
+    let _still = nobody_starts();
     for state in STATES {
         let dir = store(state);
         for _ in 0..2 {
@@ -231,6 +250,7 @@ fn stores_of_version_1_open_and_every_room_in_them_wakes_whole() {
 
 #[test]
 fn a_whole_store_is_found_whole_and_is_not_touched() {
+    let _still = nobody_starts();
     for state in STATES {
         let dir = store(state);
         let found = check(dir.path()).unwrap();
@@ -249,6 +269,7 @@ fn a_whole_store_is_found_whole_and_is_not_touched() {
 
 #[test]
 fn a_store_that_is_open_or_not_there_is_said_to_be() {
+    let _still = nobody_starts();
     let dir = store("closed");
     let gateway = open(&dir);
     assert!(matches!(check(dir.path()), Err(Error::InUse { .. })));
@@ -277,6 +298,7 @@ fn spoiled(value: &[u8]) -> Vec<u8> {
 
 #[test]
 fn whatever_is_damaged_is_named() {
+    let _still = nobody_starts();
     type Damage = fn(&redb::WriteTransaction);
     fn spoil(txn: &redb::WriteTransaction, table: PerRoom, key: (&str, u64)) {
         let mut table = txn.open_table(table).unwrap();
@@ -336,6 +358,7 @@ fn whatever_is_damaged_is_named() {
 /// is a message served that nobody said.
 #[test]
 fn a_flipped_bit_is_found_unless_it_means_nothing() {
+    let _still = nobody_starts();
     let (mut found_some, mut meant_nothing) = (0, 0);
     for file in FILES {
         let whole = fs::read(kept("closed").join(file)).unwrap();
@@ -375,17 +398,14 @@ fn serves_what_was_said(dir: &TempDir, at: usize) -> bool {
 /// A gateway that began anew, or without what cannot be read, would give out places twice.
 #[test]
 fn a_damaged_journal_is_a_sentence_at_the_start_and_no_gateway() {
+    let _one = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = store("closed");
     tamper(&dir, "journal.redb", |txn| {
         let mut journal = txn.open_table(JOURNAL).unwrap();
         let key = journal.last().unwrap().unwrap().0.value();
         journal.insert(key, &b"nonsense"[..]).unwrap();
     });
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"))
-        .args(["--listen", "127.0.0.1:0", "--operator-listen", "off", "--data-dir"])
-        .arg(dir.path())
-        .output()
-        .unwrap();
+    let output = run(&["--listen", "127.0.0.1:0", "--operator-listen", "off"], dir.path());
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     for part in ["cannot open the data directory", "journal entry", "is damaged", "dormouse check"]
@@ -397,9 +417,9 @@ fn a_damaged_journal_is_a_sentence_at_the_start_and_no_gateway() {
 /// The command says the same, and its exit code is what a script goes by.
 #[test]
 fn the_command_says_what_it_found() {
+    let _one = STARTERS.lock().unwrap_or_else(PoisonError::into_inner);
     let run = |dir: &Path| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
-        let output = command.arg("check").arg("--data-dir").arg(dir).output().unwrap();
+        let output = run(&["check"], dir);
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (output.status.code(), text)
     };
