@@ -73,6 +73,9 @@ impl StartError {
             Self::InUse(_) => {
                 "stop the other dormouse, or choose another directory with --data-dir"
             }
+            Self::Store { source: store::Error::Corrupt { .. }, .. } => {
+                "dormouse check --data-dir says what is damaged; put back a copy, or choose another"
+            }
             Self::Store { .. } => {
                 "check that this user may write there, or choose another with --data-dir"
             }

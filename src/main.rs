@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -9,8 +10,8 @@ use dormouse::config::{self, Config};
 use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
 use dormouse::server::tls::Certificates;
-use dormouse::telemetry;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use dormouse::{store, telemetry};
+use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Files open besides connections: the store, the listeners, the runtime's own.
@@ -43,7 +44,9 @@ fn command() -> Command {
         )
         .args(config::flags())
         .subcommand(Command::new("serve").about("Open the gateway (the default)"))
-        .subcommand(Command::new("check").about("Read the configuration and say if it is fine"))
+        .subcommand(Command::new("check").about(
+            "Read the configuration and say if it is fine; with --data-dir, the store there too",
+        ))
 }
 
 fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
@@ -59,7 +62,21 @@ fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
         Certificates::from_files(files)?;
     }
     writeln!(std::io::stdout(), "The configuration is fine")?;
-    Ok(())
+    // Only one that was named here: a configuration is also checked while a gateway runs.
+    let named = matches.subcommand().and_then(|(_, said)| said.get_one::<String>("data_dir"));
+    match named {
+        Some(_) => check_store(&config.data_dir),
+        None => Ok(()),
+    }
+}
+
+fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let found = store::check(dir)?;
+    writeln!(std::io::stdout(), "The store in {}: {found}", dir.display())?;
+    match found.damaged.is_empty() {
+        true => Ok(()),
+        false => Err("the store is damaged".into()),
+    }
 }
 
 #[tokio::main]
@@ -69,6 +86,8 @@ async fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     // Heard from now on: a signal during the start ends it in order, too.
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // By default this one kills. Heard, a file that may not grow is an error like a full disk.
+    let _too_large = signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?;
     let gateway = Gateway::start(config).await?;
     writeln!(std::io::stdout(), "Dormouse is open at {}", gateway.url())?;
 

@@ -145,7 +145,7 @@ pub struct Metrics {
     pub refusals: Family<Counter>,
     /// Commits that the store did not confirm.
     pub commits_failed: Counter,
-    /// 1 while the newest commit has failed: `/readyz` says so.
+    /// 1 while the store is unwell, as `/readyz` says: set when it is read.
     pub store_unwell: Gauge,
 }
 
@@ -203,11 +203,7 @@ impl Metrics {
             "Commits the store did not confirm.",
             &self.commits_failed,
         );
-        page.single(
-            "dormouse_store_unwell",
-            "Whether the newest commit failed.",
-            &self.store_unwell,
-        );
+        page.single("dormouse_store_unwell", "Whether the store is unwell.", &self.store_unwell);
         page.0
     }
 }

@@ -119,6 +119,7 @@ impl<'a> Reader<'a> {
             journal_age: self.duration("store.journal_age")?,
             journal_cache: self.size("store.journal_cache")?,
             rooms_cache: self.size("store.rooms_cache")?,
+            reserve: self.amount("store.reserve", units::size)?,
             retention: store::Retention {
                 messages: self.amount("room.history_messages", units::count)?.unwrap_or(u64::MAX),
                 age: self.amount("room.history_age", units::duration)?.unwrap_or(units::NO_AGE),

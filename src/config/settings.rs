@@ -220,6 +220,8 @@ pub const SETTINGS: &[Setting] = &[
         "Cache of the journal file. It is written once and read little."),
     setting("store.rooms_cache", Size, "64MiB", ("1MiB", "1024GiB"),
         "Cache of the rooms file: the rows of rooms that wake often."),
+    setting("store.reserve", Size, "16MiB", ("64KiB", "1024GiB"),
+        "A file of that size is kept for when the disk is full. Below as much free space besides, publishes are refused.").or_off(),
 
     setting("quic.keep_alive", Duration, "12s", ("1s", "5m"),
         "How often a silent WebTransport connection is kept alive. Shorter than idle_timeout."),

@@ -210,9 +210,6 @@ impl Task {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
                     let done = Box::new(move |result: Result<_, Error>| {
-                        let is_unwell =
-                            matches!(&result, Err(error) if !matches!(error, Error::Busy));
-                        metrics.store_unwell.set(i64::from(is_unwell));
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
                             warn!(%error, "an append failed");

@@ -7,7 +7,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200, or 503 with the reason: draining, store unwell |
+//! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
 //! | `GET /v1/rooms/{name}` | the room as it is |
 //! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |
@@ -68,7 +68,11 @@ async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
     match segments.as_slice() {
         ["healthz"] => answer(200, JSON, json!({ "alive": true }).to_string()),
         ["readyz"] => readiness(cx),
-        ["metrics"] => answer(200, "text/plain; version=0.0.4", cx.metrics.exposition()),
+        ["metrics"] => {
+            let unwell = cx.store.engine().trouble().is_some();
+            cx.metrics.store_unwell.set(i64::from(unwell));
+            answer(200, "text/plain; version=0.0.4", cx.metrics.exposition())
+        }
         ["v1", "rooms", name, deed @ ..] => match RoomName::from_path_segment(name) {
             Ok(room) => inspection(&room, perform(cx, &room, deed).await),
             Err(bad_name) => problem(400, &bad_name.to_string()),
@@ -95,8 +99,8 @@ async fn perform(
 fn readiness(cx: &Context) -> Response {
     let reason = if cx.sessions.is_draining() {
         "draining"
-    } else if cx.metrics.store_unwell.get() != 0 {
-        "store unwell"
+    } else if let Some(trouble) = cx.store.engine().trouble() {
+        trouble
     } else {
         return answer(200, JSON, json!({ "ready": true }).to_string());
     };

@@ -27,7 +27,7 @@ use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
-pub use redb::Redb;
+pub use redb::{Findings, Redb, check};
 
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;
@@ -54,6 +54,14 @@ pub enum Error {
     Corrupt {
         /// Which row.
         what: String,
+    },
+    /// Too little of the disk is free; nothing was appended.
+    #[error("the disk is nearly full: {free} bytes are free, {least} must be (store.reserve)")]
+    NearlyFull {
+        /// What is free.
+        free: u64,
+        /// What must be.
+        least: u64,
     },
     /// The queue of the store's thread is full; nothing was appended.
     #[error("too many appends are waiting")]
@@ -87,6 +95,9 @@ pub struct Settings {
     pub journal_cache: usize,
     /// redb's cache for the rooms, in bytes.
     pub rooms_cache: usize,
+    /// Bytes of the disk kept back for when it is full, and as many that must be free besides;
+    /// `None` if the disk is not looked at.
+    pub reserve: Option<u64>,
     /// What history is kept of every room.
     pub retention: Retention,
 }
@@ -173,6 +184,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The spread that the last orderly shutdown announced, in ms, told once; else 0.
     fn take_drain_spread_ms(&self) -> Result<u64, Error>;
+
+    /// What is wrong with the store now, in a few words. Never waits, and needs nobody to have
+    /// asked for anything: a store that was unwell is well again as soon as it can be.
+    fn trouble(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Waits for the appends that were taken and ends the store's threads. What is appended
     /// afterwards is answered [`Error::Closed`].

@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
         journal_age: Duration::from_secs(1 << 20),
         journal_cache: 1 << 20,
         rooms_cache: 1 << 20,
+        reserve: None,
         retention: Retention { messages: u64::MAX, age: Duration::MAX, bytes: u64::MAX },
     }
 }

@@ -192,6 +192,7 @@ both! {
         gateway.limit("unlimited");
         let (heard, _) = until_room(&mut bob, "well").await;
         heard_by_bob.extend(heard);
+        gateway.until_ready(200).await; // before anybody says anything
         for id in refused..refused + 4 {
             publish(&mut ann, id).await;
             let answer = answer(&mut ann, &mut said_by_ann).await;

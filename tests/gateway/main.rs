@@ -31,3 +31,4 @@ mod set;
 mod slow;
 mod slow_presence;
 mod support;
+mod unwell;

@@ -127,7 +127,7 @@ impl State {
         let auto = match (was_large, is_large) {
             (_, true) => number.clone(),
             (false, false) => full.clone(),
-            (true, false) => json(&self.whole()),
+            (true, false) => json(&self.whole(None)),
         };
         out.push(Output::Presence { version, full, count: number, auto });
     }
@@ -143,9 +143,10 @@ impl State {
         (count, self.presence.is_large)
     }
 
-    /// Everybody, or as many as fit: the newest version, and what changed since.
-    pub(super) fn whole(&mut self) -> v1::Presence {
-        let (members, _) = self.members_after(None, usize::MAX);
+    /// Everybody, or as many as fit: the newest version, and what changed since. For one
+    /// client, if `whom` names it.
+    pub(super) fn whole(&mut self, whom: Option<Sid>) -> v1::Presence {
+        let (members, _) = self.members_after(whom, None, usize::MAX);
         v1::Presence {
             version: self.presence.version,
             reset: true,
@@ -157,9 +158,10 @@ impl State {
 
     /// A client that lost changes gets the whole of what it is told.
     pub(super) fn tell_whole(&mut self, connection: Connection, out: &mut Vec<Output>) {
-        let Some(wish) = self.seats.of(connection).map(|seat| seat.presence) else { return };
+        let Some(seat) = self.seats.of(connection) else { return };
+        let (wish, sid) = (seat.presence, seat.row.sid);
         let is_large = self.presence.is_large;
-        let mut whole = self.whole();
+        let mut whole = self.whole(Some(sid));
         if !tells_members(wish, is_large) {
             whole.members = None;
         }
@@ -172,10 +174,13 @@ impl State {
     /// reached, and whether there are more.
     pub(super) fn members_after(
         &mut self,
+        whom: Option<Sid>,
         after: Option<Sid>,
         limit: usize,
     ) -> (Vec<Member>, bool) {
-        for (sid, changed) in &mut self.presence.changed {
+        // A client that is gone again saw nothing that anybody has to be told of.
+        let others = self.presence.changed.iter_mut().filter(|(sid, _)| Some(**sid) != whom);
+        for (sid, changed) in others {
             changed.is_shown |= self.seats.get(*sid).and_then(seen) != changed.before;
         }
         let (mut members, mut size) = (Vec::new(), 0);

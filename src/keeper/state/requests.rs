@@ -50,7 +50,8 @@ impl State {
         let Some(refusal) = self.take_request(now, connection, request.id) else { return };
         let frame = refusal.unwrap_or_else(|| {
             let limit = request.limit.unwrap_or(MEMBERS).min(MEMBERS_MOST) as usize;
-            let (members, more) = self.members_after(request.after, limit);
+            let whom = self.seats.of(connection).map(|seat| seat.row.sid);
+            let (members, more) = self.members_after(whom, request.after, limit);
             ServerFrame::Members { id: request.id, members, more }
         });
         out.push(Output::Send(connection, frame));

@@ -140,7 +140,8 @@ impl State {
             out.push(Output::Forget(older));
         }
         let (count, is_large) = self.weigh();
-        let members = tells_members(presence, is_large).then(|| self.whole().members).flatten();
+        let members =
+            tells_members(presence, is_large).then(|| self.whole(Some(sid)).members).flatten();
         let Position { epoch, newest, oldest, .. } = self.head;
         let welcome = Welcome {
             session: claim.seal(&self.secret, &self.room),

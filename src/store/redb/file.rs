@@ -1,12 +1,16 @@
 //! The two files: their tables, how they are opened, and what a failure of one is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::super::Error;
+use super::super::Settings;
 use super::super::row::DecodeError;
+use super::health::{Health, Part};
+use super::space::{Space, forget};
 
 /// The journal: commit sequence → one room's records of that commit.
 pub const JOURNAL: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("journal");
@@ -50,6 +54,16 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens a file, or makes it.
     fn open(&self, file: Name) -> Result<Database, DatabaseError>;
 
+    /// Opens a file that has failed, having done what may make it work.
+    fn reopen(&self, file: Name) -> Result<Database, DatabaseError> {
+        self.open(file)
+    }
+
+    /// Whether there is space for appends.
+    fn space(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The place, in messages.
     fn place(&self) -> String;
 }
@@ -59,11 +73,12 @@ pub struct Directory {
     path: PathBuf,
     journal_cache: usize,
     rooms_cache: usize,
+    space: Space,
 }
 
 impl Directory {
     /// Makes the directory if it is not there. It holds a secret: nobody else may look into it.
-    pub fn new(path: &Path, journal_cache: usize, rooms_cache: usize) -> Result<Self, Error> {
+    pub fn new(path: &Path, settings: &Settings) -> Result<Self, Error> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -74,7 +89,33 @@ impl Directory {
             doing: "make the data directory",
             why: format!("{}: {error}", path.display()),
         })?;
-        Ok(Self { path: path.into(), journal_cache, rooms_cache })
+        let Settings { journal_cache, rooms_cache, reserve, .. } = *settings;
+        let space = Space::new(path, reserve);
+        Ok(Self { path: path.into(), journal_cache, rooms_cache, space })
+    }
+}
+
+impl Directory {
+    /// Makes a file under another name first: redb writes a new one in steps, and half of one
+    /// could never be opened again.
+    ///
+    /// Whoever makes it has it locked until it has its name, so that two who begin at the same
+    /// moment do not take it from each other.
+    fn make(&self, builder: &redb::Builder, path: &Path) -> Result<Database, DatabaseError> {
+        let unfinished = path.with_extension("redb.new");
+        if let Ok(left) = std::fs::OpenOptions::new().write(true).open(&unfinished) {
+            left.try_lock().map_err(|_| DatabaseError::DatabaseAlreadyOpen)?;
+            left.set_len(0)?;
+        }
+        let db = builder.create(&unfinished)?;
+        if path.exists() {
+            drop(db);
+            std::fs::remove_file(&unfinished)?;
+            return builder.create(path);
+        }
+        std::fs::rename(&unfinished, path)?;
+        sync(Some(&self.path))?;
+        Ok(db)
     }
 }
 
@@ -84,9 +125,20 @@ impl Disk for Directory {
             Name::Journal => self.journal_cache,
             Name::Rooms => self.rooms_cache,
         };
-        let db = Database::builder().set_cache_size(cache).create(self.path.join(file.as_str()))?;
-        sync(Some(&self.path))?;
-        Ok(db)
+        let path = self.path.join(file.as_str());
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache);
+        if path.exists() { builder.create(path) } else { self.make(&builder, &path) }
+    }
+
+    fn reopen(&self, file: Name) -> Result<Database, DatabaseError> {
+        self.space.relieve();
+        forget(&self.path.join(file.as_str()));
+        self.open(file)
+    }
+
+    fn space(&self) -> Result<(), Error> {
+        self.space.look()
     }
 
     fn place(&self) -> String {
@@ -109,16 +161,19 @@ fn sync(directory: Option<&Path>) -> std::io::Result<()> {
 /// the database refuses everything until it has been dropped and opened again.
 pub struct File {
     name: Name,
+    health: Arc<Health>,
     db: Option<Database>,
     why: Error,
     wait: Duration,
     retry: Instant,
+    healed: Option<Instant>,
 }
 
 impl File {
     /// A file that has just been opened.
-    pub fn new(name: Name, db: Database) -> Self {
-        Self { name, db: Some(db), why: Error::Closed, wait: FIRST_WAIT, retry: Instant::now() }
+    pub fn new(name: Name, db: Database, health: Arc<Health>) -> Self {
+        let (db, why) = (Some(db), Error::Closed);
+        Self { name, health, db, why, wait: FIRST_WAIT, retry: Instant::now(), healed: None }
     }
 
     /// The database itself.
@@ -141,11 +196,14 @@ impl File {
         Ok(txn)
     }
 
-    /// Gives up the database after a failure; [`heal`](Self::heal) may put back another.
+    /// Gives up the database after a failure; [`heal`](Self::heal) may put back another. One that
+    /// opens and fails again at once is waited for as long as one that does not open.
     pub fn fail(&mut self, why: Error) -> Broken {
         tracing::error!(file = self.name.as_str(), error = %why, "the store is unwell");
+        self.health.note(self.part(), false);
         self.why = why;
-        self.wait = FIRST_WAIT;
+        let again = self.healed.is_some_and(|at| at.elapsed() < LONGEST_WAIT);
+        self.wait = if again { (self.wait * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
         self.retry = Instant::now() + self.wait;
         Broken(self.db.take())
     }
@@ -170,7 +228,16 @@ impl File {
     /// Puts back a file that was opened again.
     pub fn heal(&mut self, db: Database) {
         tracing::info!(file = self.name.as_str(), "the store is well again");
+        self.health.note(self.part(), true);
         self.db = Some(db);
+        self.healed = Some(Instant::now());
+    }
+
+    fn part(&self) -> Part {
+        match self.name {
+            Name::Journal => Part::Journal,
+            Name::Rooms => Part::Rooms,
+        }
     }
 
     /// Opening again has failed too: waits twice as long.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, WriteTransaction};
 
@@ -26,11 +26,16 @@ use crate::protocol::{Epoch, RoomName};
 /// The row of [`Marks`] in the journal's `meta`.
 pub const MARKS: &str = "marks";
 
-/// What the journal's thread does until it is told to end.
-pub fn run(shared: &Shared) {
+/// How often the disk's free space is looked at, while appends come or wait for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the journal's thread does until it is told to end. `full` is why it begins without
+/// taking appends.
+pub fn run(shared: &Shared, full: Option<Error>) {
+    let mut lookout = Lookout { full, looked: Instant::now(), overdue: false };
     loop {
         let retry_at = lock(&shared.journal).file.retry_at();
-        let work = shared.queue.next(retry_at);
+        let mut work = shared.queue.next(retry_at.into_iter().chain(lookout.due()).min());
         if work.suspect {
             probe(shared);
         }
@@ -38,12 +43,51 @@ pub fn run(shared: &Shared) {
             for append in work.appends {
                 answer(append.done, Err(error.clone()));
             }
-        } else if !work.appends.is_empty() || work.trim {
-            take(shared, work.appends);
+        } else {
+            if retry_at.is_some() {
+                lookout.overdue = true; // a full disk may have been what failed
+            }
+            if let Some(full) = lookout.look(shared, !work.appends.is_empty()) {
+                for append in work.appends.drain(..) {
+                    answer(append.done, Err(full.clone()));
+                }
+            }
+            if !work.appends.is_empty() || work.trim {
+                take(shared, work.appends);
+            }
         }
         if work.end {
             return;
         }
+    }
+}
+
+/// Looks for space on the disk, now and then: by itself only while there is too little.
+struct Lookout {
+    full: Option<Error>,
+    looked: Instant,
+    overdue: bool,
+}
+
+impl Lookout {
+    fn due(&self) -> Option<Instant> {
+        self.full.is_some().then(|| self.looked + LOOK_EVERY)
+    }
+
+    /// Why nothing can be appended now.
+    fn look(&mut self, shared: &Shared, needed: bool) -> Option<&Error> {
+        let is_time = self.looked.elapsed() >= LOOK_EVERY && (needed || self.full.is_some());
+        if is_time || std::mem::take(&mut self.overdue) {
+            self.looked = Instant::now();
+            let full = shared.space().err();
+            match (&self.full, &full) {
+                (None, Some(why)) => tracing::error!(%why, "appends are refused"),
+                (Some(_), None) => tracing::info!("there is space again, appends are taken"),
+                _ => {}
+            }
+            self.full = full;
+        }
+        self.full.as_ref()
     }
 }
 
@@ -187,7 +231,7 @@ fn heal(shared: &Shared) -> Option<Error> {
         return lock(&shared.journal).file.why();
     }
     let loaded = guarded(|| {
-        let db = shared.disk.open(Name::Journal)?;
+        let db = shared.disk.reopen(Name::Journal)?;
         let index = load(shared, &db, |_| {})?;
         Ok((db, index))
     });

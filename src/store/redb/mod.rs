@@ -16,13 +16,17 @@
 //!   that is well. The journal's lock comes first.
 //! - A file that has failed is closed, and opened again by its thread, with growing pauses.
 
+mod check;
 mod file;
+mod health;
 mod index;
 mod journal;
 mod mover;
 mod moving;
+mod overlay;
 mod queue;
 mod reader;
+mod space;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -42,7 +46,9 @@ use super::row::BODY_BYTES;
 use super::{Done, Engine, Error, Identity, Opened, Record, Settings, Slice};
 use crate::protocol::{KeyHash, RoomName};
 
+pub use check::{Findings, check};
 use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded};
+use health::{Health, Part};
 use index::Index;
 use mover::{Asked, Mover};
 use queue::{Append, Queue};
@@ -67,6 +73,7 @@ struct Shared {
     disk: Box<dyn Disk>,
     settings: Settings,
     identity: Identity,
+    health: Arc<Health>,
     journal: Mutex<Journal>,
     rooms: Mutex<File>,
     queue: Queue,
@@ -94,16 +101,17 @@ impl Journal {
 impl Redb {
     /// Opens the store in `dir`, making what is missing.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, Error> {
-        let directory = Directory::new(dir, settings.journal_cache, settings.rooms_cache)?;
+        let directory = Directory::new(dir, &settings)?;
         Self::open_on(directory, settings)
     }
 
     fn open_on(disk: impl Disk, settings: Settings) -> Result<Self, Error> {
         let place = disk.place();
+        let in_use = || Trouble::Ours(Error::InUse { dir: place.clone() });
         let open = |name: Name| match disk.open(name) {
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                Err(Trouble::Ours(Error::InUse { dir: place.clone() }))
-            }
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(in_use()),
+            // After a crash opening writes, and on a full disk that needs the reserve.
+            Err(DatabaseError::Storage(redb::StorageError::Io(_))) => Ok(disk.reopen(name)?),
             opened => Ok(opened?),
         };
         let (rooms, journal, identity) = guarded(|| {
@@ -115,18 +123,22 @@ impl Redb {
         .map_err(|trouble| trouble.into_error("open the store"))?;
 
         let none = Index::new(settings.clone(), 0, 0, 0);
+        let health = Arc::new(Health::default());
+        let file = |name, db| File::new(name, db, health.clone());
         let shared = Shared {
             disk: Box::new(disk),
             settings,
             identity,
-            journal: Mutex::new(Journal { file: File::new(Name::Journal, journal), index: none }),
-            rooms: Mutex::new(File::new(Name::Rooms, rooms)),
+            journal: Mutex::new(Journal { file: file(Name::Journal, journal), index: none }),
+            rooms: Mutex::new(file(Name::Rooms, rooms)),
+            health,
             queue: Queue::default(),
             mover: Mover::default(),
         };
         let (seated, drain_spread_ms) =
             guarded(|| shared.start()).map_err(|trouble| trouble.into_error("read the store"))?;
 
+        let full = shared.space().err();
         let shared = Arc::new(shared);
         // What an earlier run has moved but not trimmed can go now.
         shared.queue.trim();
@@ -137,7 +149,8 @@ impl Redb {
             drain_spread_ms: AtomicU64::new(drain_spread_ms),
             threads: Mutex::default(),
         };
-        lock(&store.threads).journal = Some(spawn("journal", &shared, journal::run)?);
+        lock(&store.threads).journal =
+            Some(spawn("journal", &shared, |it| journal::run(it, full))?);
         lock(&store.threads).mover = Some(spawn("mover", &shared, mover::run)?);
         Ok(store)
     }
@@ -226,6 +239,10 @@ impl Engine for Redb {
         Ok(self.drain_spread_ms.swap(0, Ordering::Relaxed))
     }
 
+    fn trouble(&self) -> Option<&'static str> {
+        self.shared.health.trouble()
+    }
+
     fn close(&self, drain_spread_ms: u64) -> Result<(), Error> {
         self.end(Some(drain_spread_ms))
     }
@@ -247,6 +264,13 @@ impl Shared {
         let (journal, rooms) = (held.file.read()?, lock(&self.rooms).read()?);
         drop(held);
         View::new(room, unmoved, deletion, journal, rooms)
+    }
+
+    /// Whether there is space for appends.
+    fn space(&self) -> Result<(), Error> {
+        let looked = self.disk.space();
+        self.health.note(Part::Space, looked.is_ok());
+        looked
     }
 
     /// Reads something. If the database refuses, the files' threads are told to look.

@@ -239,7 +239,7 @@ fn heal(shared: &Shared) -> Option<Error> {
     if Instant::now() < retry_at {
         return lock(&shared.rooms).why();
     }
-    let opened = guarded(|| Ok(shared.disk.open(Name::Rooms)?));
+    let opened = guarded(|| Ok(shared.disk.reopen(Name::Rooms)?));
     let mut rooms = lock(&shared.rooms);
     match opened {
         Ok(db) => {

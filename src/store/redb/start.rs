@@ -13,9 +13,9 @@ use super::{Shared, journal, lock};
 use crate::protocol::{RoomName, Sid};
 
 /// The row of [`IdentityRow`] in the rooms' `meta`.
-const IDENTITY: &str = "identity";
+pub const IDENTITY: &str = "identity";
 /// The row in the journal's `meta` with what the last orderly shutdown announced.
-const DRAIN: &str = "drain";
+pub const DRAIN: &str = "drain";
 
 impl Shared {
     /// Builds the index, and finds the rooms with seats and what the last shutdown announced.

@@ -1,6 +1,7 @@
 //! What only the embedded engine can get wrong: two files, two threads, and disks that fail.
 
 mod faulty;
+mod power;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,16 @@ fn a_directory_in_use_is_said_to_be() {
     assert_eq!(named, dir.path().display().to_string());
     drop(store);
     open(&dir);
+}
+
+/// What a crash in the middle of making a file leaves is no file yet.
+#[test]
+fn a_file_half_made_is_made_anew() {
+    let dir = dir();
+    std::fs::write(dir.path().join("rooms.redb.new"), [0; 10_000]).unwrap();
+    say(&open(&dir), &room("a"), 1, 1);
+    assert_eq!(open(&dir).open(&room("a")).unwrap().newest, 1);
+    assert!(!dir.path().join("rooms.redb.new").exists());
 }
 
 #[test]
@@ -158,6 +169,67 @@ fn the_journal_stops_growing_under_steady_traffic() {
     for number in 10..30 {
         let room = room(&format!("room-{number}"));
         assert_eq!(seqs(&store, &room, 1), (1..=60).collect::<Vec<_>>());
+    }
+}
+
+/// How many pages both files use, nobody having them open.
+fn pages_of(disk: &Faulty) -> u64 {
+    let of = |name| {
+        let db = disk.open(name).unwrap();
+        let txn = db.begin_write().unwrap();
+        let pages = txn.stats().unwrap().allocated_pages();
+        txn.abort().unwrap();
+        pages
+    };
+    of(Name::Journal) + of(Name::Rooms)
+}
+
+/// Retention on, the mover at work, and traffic that never ends: after a while neither file takes
+/// another page. What opening reads after a crash is bounded by the journal's limits, and no more
+/// after a long history than after a short one.
+#[test]
+fn files_and_recovery_are_bounded_by_limits_and_not_by_history() {
+    let limit = 20_000;
+    let settings = Settings {
+        journal_bytes: 4000,
+        journal_total_bytes: limit,
+        retention: Retention { messages: 200, ..settings().retention },
+        ..settings()
+    };
+    let disk = Faulty::default();
+    let names = ["a", "b", "c", "d"].map(room);
+    let mut store = Redb::open_on(disk.clone(), settings.clone()).unwrap();
+    let (mut pages, mut entries, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    let mut newest = 0;
+    for _ in 0..5 {
+        for _ in 0..300 {
+            newest += 1;
+            for name in &names {
+                while append(&store, name, vec![Record::Message(message(newest))]).is_err() {}
+            }
+        }
+        disk.cut_after(0);
+        assert!(append(&store, &names[0], vec![Record::Seat(seat(1))]).is_err());
+        drop(store);
+        disk.forget_power_cut();
+        pages.push(pages_of(&disk));
+        let before = disk.bytes_read();
+        store = Redb::open_on(disk.clone(), settings.clone()).unwrap();
+        read.push(disk.bytes_read() - before);
+        entries.push(store.entries());
+    }
+    // 4 × 1,500 messages of 70 bytes and more were said; an entry takes over 80.
+    println!("pages {pages:?}, entries {entries:?}, bytes read {read:?}");
+    assert!(entries.iter().all(|entries| *entries < 2 * limit / 80 + 100), "{entries:?}");
+    let bound = |of: &[u64]| (of[1] + of[1] / 2, of[2..].iter().copied().max());
+    for (what, of) in [("pages", &pages), ("bytes read", &read)] {
+        let (bound, most) = bound(of);
+        assert!(most.unwrap() <= bound, "{what}: {of:?}");
+    }
+    for name in &names {
+        let opened = store.open(name).unwrap();
+        assert_eq!(opened.newest, newest);
+        assert!(opened.newest - opened.oldest < 200 + 2 * 112 + limit / 80, "{opened:?}");
     }
 }
 
@@ -468,6 +540,61 @@ fn a_failed_read_does_not_end_writing_for_good() {
         until(|| append(&store, &a, vec![Record::Message(message(21))]).is_ok());
         until(|| store.read(&a, 1, 1, 1).is_ok());
         assert_eq!(seqs(&store, &a, 1), (1..=21).collect::<Vec<_>>());
+    }
+}
+
+/// A full disk, met before it is known of: what was begun ends with the help of the reserve,
+/// nothing new is taken, and all that needs no space goes on. Then there is space again.
+#[test]
+fn a_full_disk_ends_nothing_for_good() {
+    let disk = Faulty::default();
+    let store = Redb::open_on(disk.clone(), settings()).unwrap();
+    let a = room("a");
+    say(&store, &a, 1, 300);
+    assert_eq!(store.trouble(), None);
+    disk.fill(true);
+    let mut newest = 300;
+    let mut next = || {
+        newest += 1;
+        append(&store, &a, vec![Record::Message(message(newest))]).err()
+    };
+    let failed = std::iter::from_fn(|| Some(next())).find_map(|failed| failed).unwrap();
+    assert!(matches!(failed, Error::Unwell { .. } | Error::NearlyFull { .. }), "{failed}");
+    let refused = || append(&store, &room("b"), vec![Record::Seat(seat(1))]).err();
+    until(|| matches!(refused(), Some(Error::NearlyFull { .. })));
+    assert_eq!(store.trouble(), Some("the disk is nearly full"));
+    assert!(store.open(&room("b")).unwrap().seats.is_empty(), "what was refused is not there");
+    until(|| store.hibernate(&a, None).is_ok()); // with what the reserve gave back
+    assert!(!disk.has_reserve());
+    let there = store.open(&a).unwrap().newest;
+    assert!((300..=newest).contains(&there));
+    assert_eq!(seqs(&store, &a, 1), (1..=there).collect::<Vec<_>>());
+
+    disk.fill(false);
+    until(|| store.trouble().is_none()); // by itself: nobody has to ask
+    assert!(disk.has_reserve());
+    say(&store, &room("b"), 1, 1);
+    say(&store, &a, there + 1, there + 10);
+}
+
+/// One that opens again and fails again at once is not tried without end; and whoever asks is
+/// told as long as it is not open.
+#[test]
+fn a_file_that_keeps_failing_is_tried_less_and_less() {
+    let health = Arc::new(Health::default());
+    for (name, trouble) in
+        [(Name::Rooms, "the file of rooms has failed"), (Name::Journal, "the journal has failed")]
+    {
+        let disk = Faulty::default();
+        let mut file = File::new(name, disk.open(name).unwrap(), health.clone());
+        for wait in [100, 200, 400, 800, 1600, 3200, 5000, 5000] {
+            assert_eq!(health.trouble(), None);
+            let before = Instant::now();
+            file.fail(Error::Busy).discard();
+            assert_eq!(health.trouble(), Some(trouble));
+            assert!(file.retry_at().unwrap() - before >= Duration::from_millis(wait));
+            file.heal(disk.reopen(name).unwrap());
+        }
     }
 }
 

@@ -422,6 +422,16 @@ impl Client {
         found
     }
 
+    /// The next `ok` or `error`; others are let go.
+    pub async fn answer(&mut self) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == "ok" || frame["type"] == "error" {
+                return frame;
+            }
+        }
+    }
+
     /// The next message.
     pub async fn message(&mut self) -> Value {
         self.next_of("message").await

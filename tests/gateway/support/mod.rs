@@ -70,6 +70,7 @@ pub struct House {
 /// like.
 pub fn config(dir: &TempDir) -> Config {
     let mut config = Config::default();
+    config.store.reserve = None; // 16 MiB to write for each house would be its slowest part
     config.keeper.rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF };
     Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
@@ -94,6 +95,10 @@ impl House {
         let mut config = config(&self.dir);
         (self.change)(&mut config);
         self.gateway = Some(Gateway::start(config).await.unwrap());
+    }
+
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        config(&self.dir).data_dir
     }
 
     pub fn gateway(&self) -> &Gateway {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use redb::{Database, DatabaseError, StorageBackend};
 
+use super::super::super::Error;
 use super::super::file::{Disk, Name};
 use super::lock;
 
@@ -33,7 +34,14 @@ struct Inner {
     /// Operations until everything fails; the image is taken then.
     until_cut: Option<u64>,
     dead: bool,
+    /// Nothing can be written.
+    full: bool,
+    /// The same, but for what the reserve gave back.
+    tight: bool,
+    /// Whether there is a reserve to give back.
+    reserve: bool,
     operations: u64,
+    bytes_read: u64,
     dice: u64,
 }
 
@@ -83,7 +91,11 @@ impl Faulty {
             armed: None,
             until_cut: None,
             dead: false,
+            full: false,
+            tight: false,
+            reserve: true,
             operations: 0,
+            bytes_read: 0,
             dice,
         })))
     }
@@ -91,6 +103,22 @@ impl Faulty {
     /// Lets the fault happen on the file's operation of its kind after `after` others.
     pub fn fail(&self, file: Name, fault: Fault, after: usize) {
         lock(&self.0).armed = Some((file, fault, after));
+    }
+
+    /// From now on there is no space; or there is again.
+    pub fn fill(&self, full: bool) {
+        let mut inner = lock(&self.0);
+        (inner.full, inner.tight) = (full, full);
+    }
+
+    /// Whether the reserve is in its place.
+    pub fn has_reserve(&self) -> bool {
+        lock(&self.0).reserve
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        lock(&self.0).bytes_read
     }
 
     /// Writes and syncs so far.
@@ -101,6 +129,22 @@ impl Faulty {
     /// After as many writes and syncs more, nothing works.
     pub fn cut_after(&self, operations: u64) {
         lock(&self.0).until_cut = Some(operations);
+    }
+
+    /// Whether the power has gone.
+    pub fn is_dead(&self) -> bool {
+        lock(&self.0).dead
+    }
+
+    /// Lets the power come back, with all that was written there: as after kill -9.
+    pub fn forget_power_cut(&self) {
+        let mut inner = lock(&self.0);
+        (inner.dead, inner.until_cut) = (false, None);
+    }
+
+    /// Takes the power away now.
+    pub fn pull(&self) {
+        lock(&self.0).dead = true;
     }
 
     /// A number below `sides`.
@@ -176,6 +220,17 @@ impl Inner {
 
 impl Disk for Faulty {
     fn open(&self, name: Name) -> Result<Database, DatabaseError> {
+        let is_new = lock(&self.0).files[name as usize].live.is_empty();
+        if is_new && !self.is_dead() {
+            // A new file gets its name when it is whole.
+            let scratch = Contents::default();
+            let made = Self::with_files([scratch.clone(), scratch], 1);
+            let handle = Handle { disk: made.clone(), name, opened: 1 };
+            Database::builder().create_with_backend(handle)?.close()?;
+            let bytes = lock(&made.0).files[name as usize].live.clone();
+            let file = &mut lock(&self.0).files[name as usize];
+            (file.live, file.durable) = (bytes.clone(), bytes);
+        }
         let opened = {
             let mut inner = lock(&self.0);
             let file = &mut inner.files[name as usize];
@@ -186,6 +241,24 @@ impl Disk for Faulty {
         };
         let handle = Handle { disk: self.clone(), name, opened };
         Database::builder().set_cache_size(1 << 20).create_with_backend(handle)
+    }
+
+    fn reopen(&self, name: Name) -> Result<Database, DatabaseError> {
+        {
+            let mut inner = lock(&self.0);
+            let spent = inner.full && std::mem::take(&mut inner.reserve);
+            inner.full &= !spent;
+        }
+        self.open(name)
+    }
+
+    fn space(&self) -> Result<(), Error> {
+        let mut inner = lock(&self.0);
+        if inner.full || (!inner.reserve && inner.tight) {
+            return Err(Error::NearlyFull { free: 0, least: 1 });
+        }
+        inner.reserve = true;
+        Ok(())
     }
 
     fn place(&self) -> String {
@@ -223,6 +296,9 @@ impl Handle {
     fn change(&self, op: Op) -> std::io::Result<()> {
         let fault = self.io(|inner, _| {
             inner.powered()?;
+            if inner.full {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
             Ok(inner.happens(self.name, &[Fault::Write, Fault::Panic]))
         })?;
         match fault {
@@ -249,6 +325,7 @@ impl StorageBackend for Handle {
             if inner.happens(self.name, &[Fault::Read]).is_some() {
                 return Err(std::io::Error::other("a read fails"));
             }
+            inner.bytes_read += out.len() as u64;
             let end = offset as usize + out.len();
             let data = inner.files[file].live.get(offset as usize..end);
             out.copy_from_slice(data.ok_or_else(|| std::io::Error::other("past the end"))?);
