@@ -1,5 +1,8 @@
 //! The loop of one session.
 
+mod from_seed;
+mod from_v1;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,20 +14,15 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::liveness::{Due, Liveness};
-use super::seed::{Seed, fitting};
-use super::{End, Farewell, Link, Place, Received, dice, v1};
+use super::seed::Seed;
+use super::{End, Farewell, Link, Place, Received, dice};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{
-    ClientFrame, Ephemeral, ErrorCode, Hello, History, PresenceWish, Refusal, ServerFrame, decode,
-    decode_first,
-};
-use crate::protocol::{
-    Author, BodyKind, Claim, CloseReason, Payload, Position, Profile, Sid, Timestamp, seed,
-};
-use crate::room::{Connection, Limiter, Side};
+use crate::protocol::v1::{PresenceWish, Refusal, ServerFrame};
+use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
+use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::telemetry::Counter;
 
@@ -298,143 +296,6 @@ impl<L: Link> Life<L> {
             && (self.mailbox.is_none() || self.reader.is_seated())
     }
 
-    async fn read_v1(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
-        let is_greeted = self.mailbox.is_some();
-        let frame = if is_greeted { decode(kind, body) } else { decode_first(kind, body) };
-        match frame {
-            Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
-            Ok(ClientFrame::Hello(hello)) if !is_greeted => return self.hello(*hello).await,
-            Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
-            Ok(ClientFrame::Publish(publish)) => {
-                if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
-                    return self.refuse(refusal);
-                }
-                self.in_flight += 1;
-                let crate::protocol::v1::Publish { id, key, to, payload } = publish;
-                let connection = self.connection;
-                return self.send_mail(Mail::Publish { connection, id, key, to, payload });
-            }
-            Ok(ClientFrame::Ephemeral(ephemeral)) => return self.ephemeral(ephemeral),
-            Ok(ClientFrame::History(history)) => return self.request_history(history, None),
-            Ok(ClientFrame::Members(members)) => {
-                self.in_flight += 1;
-                self.asked_for_a_page = true;
-                let connection = self.connection;
-                return self.send_mail(Mail::Members { connection, members });
-            }
-            Ok(ClientFrame::Set(set)) => {
-                if let Err(refusal) = v1::check_set(&set, &self.place.settings) {
-                    return self.refuse(refusal);
-                }
-                self.in_flight += 1;
-                let connection = self.connection;
-                return self.send_mail(Mail::Set { connection, set });
-            }
-            Ok(ClientFrame::Token) => {} // no keys are configured: there is nothing to check
-            Ok(ClientFrame::Bye) => {
-                let closing = Closing { reason: CloseReason::Ended, retry_after: None };
-                return Err(Ending::Ours { gone: Gone::Ended, closing });
-            }
-            Err(refusal) => return self.refuse(refusal),
-        }
-        Ok(())
-    }
-
-    fn request_history(&mut self, history: History, side: Option<Side>) -> Result<(), Ending> {
-        self.in_flight += 1;
-        self.asked_for_a_page = true;
-        self.send_mail(Mail::History { connection: self.connection, history, side })
-    }
-
-    /// Shows something that may be dropped: it is, when there is too much of it or the room is
-    /// busy, and nobody waits for it.
-    fn ephemeral(&mut self, ephemeral: Ephemeral) -> Result<(), Ending> {
-        if let Err(refusal) = v1::check_ephemeral(&ephemeral, &self.place.settings) {
-            return self.refuse(refusal);
-        }
-        let Ephemeral { key, payload } = ephemeral;
-        if !self.ephemeral_keys.contains(&key) {
-            if self.ephemeral_keys.len() >= self.place.settings.ephemeral_keys {
-                return self.refuse(v1::too_many_keys(&self.place.settings));
-            }
-            self.ephemeral_keys.push(key.clone());
-        }
-        let now_ms = self.born.elapsed().as_millis() as u64;
-        let is_too_fast = self.ephemerals.take(now_ms, self.place.settings.ephemeral_rate).is_err();
-        let mail = Mail::Ephemeral { connection: self.connection, key, payload };
-        let is_dropped = is_too_fast
-            || self.waiting.is_some()
-            || self.mailbox.as_ref().is_none_or(|mailbox| !mailbox.offer(mail));
-        if is_dropped {
-            self.place.metrics.ephemerals_dropped.inc();
-        }
-        Ok(())
-    }
-
-    /// What came in a datagram: an ephemeral or nothing.
-    fn read_datagram(&mut self, body: &[u8]) -> Result<(), Ending> {
-        match decode(BodyKind::Json, body) {
-            Ok(ClientFrame::Ephemeral(ephemeral)) if self.reader.is_seated() => {
-                self.ephemeral(ephemeral)
-            }
-            _ => {
-                self.place.metrics.frames_ignored.inc();
-                Ok(())
-            }
-        }
-    }
-
-    /// What came on a stream of its own: one request for a page, answered there.
-    fn read_request(&mut self, side: Side, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
-        let refusal = match decode(kind, body) {
-            Ok(ClientFrame::History(history)) if self.reader.is_seated() => {
-                return self.request_history(history, Some(side));
-            }
-            Err(Refusal::Error { id, code, reason }) => {
-                ServerFrame::Error { id, code, retry_after: None, reason }
-            }
-            _ => ServerFrame::Error {
-                id: None,
-                code: ErrorCode::BadRequest,
-                retry_after: None,
-                reason: "a further stream carries one history request, after the welcome".into(),
-            },
-        };
-        self.link.reply(side, wrap_json(L::framing(self.profile), &refusal.to_json()));
-        Ok(())
-    }
-
-    async fn hello(&mut self, hello: Hello) -> Result<(), Ending> {
-        if let Err(refusal) = v1::check_hello(&hello, &self.place.settings) {
-            return self.refuse(refusal);
-        }
-        self.liveness.greeted();
-        let secret = &self.place.store.engine().identity().secret;
-        let window_ms = self.place.settings.author_window.as_millis() as u64;
-        let claim = hello
-            .session
-            .and_then(|token| Claim::open(&token, secret, &self.place.room))
-            .filter(|claim| wall().since_ms(claim.issued) <= window_ms);
-        let oldest = match hello.since {
-            Some(_) => look(&self.place).await.map(|(position, oldest)| (position.epoch, oldest)),
-            None => None,
-        };
-        let history = hello.history.unwrap_or(v1::HISTORY).min(v1::HISTORY_MOST);
-        self.join(Join {
-            name: hello.name,
-            tags: hello.tags,
-            attachment: hello.attachment,
-            claim,
-            since: hello.since,
-            history,
-            watch: hello.watch,
-            presence: hello.presence,
-            oldest,
-            ..self.blank_join()
-        })
-        .await
-    }
-
     fn blank_join(&self) -> Join {
         Join {
             connection: self.connection,
@@ -451,53 +312,6 @@ impl<L: Link> Life<L> {
             oldest: None,
             fresh_sid: Sid(dice()),
             fresh_author: Author(dice()),
-        }
-    }
-
-    async fn read_seed(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
-        if kind == BodyKind::Binary {
-            return Err(Ending::ours(CloseReason::BinaryRefused));
-        }
-        let Ok(text) = std::str::from_utf8(body) else {
-            return Err(Ending::ours(CloseReason::InvalidUtf8));
-        };
-        let Some(frame) = seed::decode(text) else {
-            self.place.metrics.frames_ignored.inc();
-            return Ok(());
-        };
-        let frame = match frame {
-            seed::ClientFrame::Join { name } if !self.seed.joined => {
-                self.seed.joined = true;
-                let name = fitting(name, self.place.settings.limits.name_chars);
-                return self.join(Join { name: Some(name), ..self.blank_join() }).await;
-            }
-            // Who has joined only takes another name, and that is counted.
-            seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
-            seed::ClientFrame::Chat { .. } if !self.seed.joined => {
-                return Err(Ending::ours(CloseReason::WithoutName));
-            }
-            other => other,
-        };
-        if let Err(wait) = self.seed.take(Instant::now()) {
-            let frame = wrap_json(L::framing(self.profile), &wait.to_json());
-            self.reader.outbox().send(frame, false);
-            return Ok(());
-        }
-        let connection = self.connection;
-        match frame {
-            seed::ClientFrame::Chat { data } => {
-                let payload = Payload::Json(data);
-                let (id, key, to) = (None, None, None);
-                self.send_mail(Mail::Publish { connection, id, key, to, payload })
-            }
-            seed::ClientFrame::UpdateName { name } if self.seed.joined => {
-                let name = fitting(name, self.place.settings.limits.name_chars);
-                self.send_mail(Mail::Rename { connection, name })
-            }
-            _ => {
-                self.place.metrics.frames_ignored.inc();
-                Ok(())
-            }
         }
     }
 

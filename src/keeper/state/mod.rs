@@ -13,9 +13,11 @@
 mod gate;
 mod operating;
 mod presence;
+mod publishing;
 mod recovery;
 mod requests;
 mod seating;
+mod sleeping;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,14 +25,12 @@ use std::collections::{BTreeMap, VecDeque};
 use self::gate::{Gate, Held};
 use self::presence::Presence;
 use self::recovery::Trouble;
-use self::requests::rate_limited;
 use self::seating::Joining;
 use super::Settings;
-use crate::protocol::claim::key_hash;
-use crate::protocol::v1::{self, ErrorCode, RoomState, ServerFrame};
-use crate::protocol::{CloseReason, Epoch, Payload, Profile, RoomName, Sid, seed};
-use crate::room::{Connection, Effect, Ephemeral, Event, Limiter, Publish, Room, Seats};
-use crate::store::{Message, Opened, Record, SeatRow};
+use crate::protocol::v1::{ErrorCode, RoomState, ServerFrame};
+use crate::protocol::{Epoch, RoomName, Sid};
+use crate::room::{Connection, Limiter, Room, Seats};
+use crate::store::{Message, SeatRow};
 
 pub use words::*;
 
@@ -295,64 +295,6 @@ impl State {
         }
     }
 
-    /// What never waits is done here, what is too much is refused here: neither wakes anything.
-    fn let_in(&mut self, now: Now, mail: Mail, out: &mut Vec<Output>) -> Option<Mail> {
-        match mail {
-            Mail::Ephemeral { connection, key, payload } => {
-                if let Some(seat) = self.seats.of(connection) {
-                    let from = seat.row.sid;
-                    let (kind, body) = v1::ephemeral_body(from, &key, &payload);
-                    out.push(Output::Ephemeral(Ephemeral { from, key, kind, body }));
-                }
-                None
-            }
-            Mail::Publish { connection, id, .. } if !self.may_publish(now, connection, id, out) => {
-                None
-            }
-            mail => Some(mail),
-        }
-    }
-
-    /// Takes one from the seat's and the room's limiter.
-    fn may_publish(
-        &mut self,
-        now: Now,
-        connection: Connection,
-        id: Option<u64>,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        let Some(seat) = self.seats.of(connection) else { return true };
-        let (sid, profile) = (seat.row.sid, seat.profile);
-        let rates = self.settings.rates;
-        let Some(limits) = self.seats.limits(sid) else { return true };
-        let mut own = limits.publishes;
-        let taken = match profile {
-            Profile::V1 => own.take(now.ms, rates.publishes),
-            Profile::Seed => Ok(()), // it has a limiter of its own, with its session
-        };
-        let Err(retry_after) = taken.and_then(|()| self.room_limit.take(now.ms, rates.room)) else {
-            limits.publishes = own; // what the room refuses costs the seat nothing
-            limits.refused = (0, now.ms);
-            return true;
-        };
-        match profile {
-            Profile::V1 => out.push(Output::Send(connection, rate_limited(id, retry_after))),
-            Profile::Seed => out.push(Output::SeedLine {
-                to: vec![connection],
-                after: 0,
-                line: seed::ServerFrame::RateLimit { retry_after_ms: retry_after },
-            }),
-        }
-        let (count, last_ms) = limits.refused;
-        let in_a_row = if now.ms < last_ms + ABUSE_PAUSE_MS { count + 1 } else { 1 };
-        limits.refused = (in_a_row, now.ms);
-        if in_a_row >= ABUSE_REFUSALS {
-            let reason = CloseReason::RateLimitAbuse;
-            out.push(Output::Close { connection, reason, retry_after: Some(ABUSE_PAUSE_MS) });
-        }
-        false
-    }
-
     /// The row that a seat will have once everything on its way is there.
     fn newest_row(&self, sid: Sid) -> Option<&SeatRow> {
         self.rows_in_flight.get(&sid).or_else(|| self.seats.get(sid).map(|seat| &seat.row))
@@ -384,56 +326,6 @@ impl State {
             Mail::Ephemeral { .. } => {} // it never waits
             Mail::Rename { connection, name } => self.rename(now, connection, name, out),
             Mail::Gone { connection, how } => self.gone(now, connection, how, out),
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the fields of one piece of mail")]
-    fn publish(
-        &mut self,
-        now: Now,
-        connection: Connection,
-        id: Option<u64>,
-        key: Option<&str>,
-        to: Option<v1::To>,
-        payload: Payload,
-        out: &mut Vec<Output>,
-    ) {
-        // Of an older connection, perhaps: what it says is not the seat's any more.
-        let Some(seat) = self.seats.of(connection) else { return };
-        let is_v1 = seat.profile == Profile::V1;
-        let Phase::Awake(room) = &mut self.phase else {
-            if is_v1 {
-                out.push(Output::Send(connection, self.try_again(id)));
-            }
-            return;
-        };
-        let row = &seat.row;
-        let publish = Publish {
-            from: v1::From { sid: row.sid, user: row.user.clone(), name: row.name.clone() },
-            answer: is_v1.then_some((connection, id)),
-            key: key.map(|key| key_hash(row.author, key)),
-            payload,
-        };
-        let event = match to {
-            None => Event::Publish(publish),
-            Some(to) => Event::Direct(to, publish),
-        };
-        let mut effects = Vec::new();
-        room.handle(now.wall, event, &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Commit(message) => {
-                    self.gate.commit(Record::Message(message.clone()), Held::Hear(message));
-                }
-                Effect::Ok { to, id, seq, dup } => {
-                    let free = self.gate.hold(Held::Send(to, ServerFrame::Ok { id, seq, dup }));
-                    self.perform(now, free, out);
-                }
-                Effect::Send { to, kind, body, answer } => {
-                    let free = self.gate.hold(Held::Direct(to, kind, body, answer));
-                    self.perform(now, free, out);
-                }
-            }
         }
     }
 
@@ -472,115 +364,6 @@ impl State {
         if let Some(records) = self.gate.next_append() {
             self.append_in_flight = true;
             out.push(Output::Append(records));
-        }
-    }
-
-    fn wake(&mut self, cause: &'static str, out: &mut Vec<Output>) {
-        self.phase = Phase::Waking(cause);
-        self.open(out);
-    }
-
-    fn open(&mut self, out: &mut Vec<Output>) {
-        self.asked += 1;
-        out.push(Output::Open(self.asked));
-    }
-
-    fn opened(&mut self, now: Now, opened: Opened, took_us: u64, out: &mut Vec<Output>) {
-        match self.phase {
-            Phase::Opening => {
-                self.trouble = None;
-                self.phase = Phase::Asleep;
-                self.head = Position {
-                    epoch: opened.epoch,
-                    newest: opened.newest,
-                    oldest: opened.oldest,
-                    bytes: opened.bytes,
-                };
-                out.push(Output::Known { newest: opened.newest });
-                self.find_seats(now, opened.seats);
-                if !self.wake_tickets.is_empty() {
-                    self.wake("wake", out);
-                }
-            }
-            Phase::Waking(_) | Phase::Recovering { .. } => {
-                self.reopened(now, opened, took_us, out);
-            }
-            Phase::Asleep | Phase::Awake(_) | Phase::Hibernating(_) => {}
-        }
-    }
-
-    fn woke(&mut self, now: Now, room: Room, took_us: u64, out: &mut Vec<Output>) {
-        let cause = match self.phase {
-            Phase::Waking(cause) => cause,
-            _ => "store",
-        };
-        self.phase = Phase::Awake(room);
-        self.needed = Needed { by: cause, at: now };
-        self.last_wake = Some(LastWake { cause, time: now.wall, took_us });
-        out.push(Output::Woke { cause, took_us });
-        self.tell_watchers(self.room_state(now), out);
-        self.answer_awake(now, out);
-    }
-
-    fn answer_awake(&mut self, now: Now, out: &mut Vec<Output>) {
-        for ticket in std::mem::take(&mut self.wake_tickets) {
-            out.push(Output::Answer(ticket, Ok(self.inspect(now))));
-        }
-    }
-
-    /// When the room sleeps if nothing happens: never while something is on its way to disk.
-    fn sleeps_at(&self) -> Option<u64> {
-        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty() && !self.is_moving;
-        (matches!(self.phase, Phase::Awake(_)) && is_free)
-            .then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
-    }
-
-    fn hibernate(&mut self, out: &mut Vec<Output>) {
-        match std::mem::replace(&mut self.phase, Phase::Asleep) {
-            Phase::Awake(room) => {
-                out.push(Output::Hibernate(room.snapshot()));
-                self.is_moving = true;
-                self.phase = Phase::Hibernating(room);
-            }
-            other => self.phase = other,
-        }
-    }
-
-    fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
-        let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
-        if is_wanted && self.sleep_tickets.is_empty() {
-            self.stay_awake(now); // somebody came just in time
-            return self.answer_awake(now, out);
-        }
-        self.phase = Phase::Asleep;
-        self.keys_asked = false;
-        out.push(Output::Slept);
-        self.tell_watchers(RoomState::Asleep, out);
-        for ticket in std::mem::take(&mut self.sleep_tickets) {
-            out.push(Output::Answer(ticket, Ok(self.inspect(now))));
-        }
-        if !self.wake_tickets.is_empty() {
-            self.wake("wake", out);
-        }
-    }
-
-    fn not_slept(&mut self, now: Now, error: &crate::store::Error, out: &mut Vec<Output>) {
-        self.stay_awake(now);
-        self.answer_awake(now, out);
-        let reason = error.to_string();
-        for ticket in std::mem::take(&mut self.sleep_tickets) {
-            let unavailable = Unavailable { retry_after_ms: 1_000, reason: reason.clone() };
-            out.push(Output::Answer(ticket, Err(unavailable)));
-        }
-    }
-
-    fn stay_awake(&mut self, now: Now) {
-        match std::mem::replace(&mut self.phase, Phase::Asleep) {
-            Phase::Hibernating(room) => {
-                self.phase = Phase::Awake(room);
-                self.needed.at = now;
-            }
-            other => self.phase = other,
         }
     }
 

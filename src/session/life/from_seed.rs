@@ -1,0 +1,59 @@
+//! What a client of the seed profile says: names and chats, and no errors.
+
+use tokio::time::Instant;
+
+use super::super::Link;
+use super::super::seed::fitting;
+use super::{Ending, Life};
+use crate::keeper::state::{Join, Mail};
+use crate::protocol::framing::wrap_json;
+use crate::protocol::{BodyKind, CloseReason, Payload, seed};
+
+impl<L: Link> Life<L> {
+    pub(super) async fn read_seed(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+        if kind == BodyKind::Binary {
+            return Err(Ending::ours(CloseReason::BinaryRefused));
+        }
+        let Ok(text) = std::str::from_utf8(body) else {
+            return Err(Ending::ours(CloseReason::InvalidUtf8));
+        };
+        let Some(frame) = seed::decode(text) else {
+            self.place.metrics.frames_ignored.inc();
+            return Ok(());
+        };
+        let frame = match frame {
+            seed::ClientFrame::Join { name } if !self.seed.joined => {
+                self.seed.joined = true;
+                let name = fitting(name, self.place.settings.limits.name_chars);
+                return self.join(Join { name: Some(name), ..self.blank_join() }).await;
+            }
+            // Who has joined only takes another name, and that is counted.
+            seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
+            seed::ClientFrame::Chat { .. } if !self.seed.joined => {
+                return Err(Ending::ours(CloseReason::WithoutName));
+            }
+            other => other,
+        };
+        if let Err(wait) = self.seed.take(Instant::now()) {
+            let frame = wrap_json(L::framing(self.profile), &wait.to_json());
+            self.reader.outbox().send(frame, false);
+            return Ok(());
+        }
+        let connection = self.connection;
+        match frame {
+            seed::ClientFrame::Chat { data } => {
+                let payload = Payload::Json(data);
+                let (id, key, to) = (None, None, None);
+                self.send_mail(Mail::Publish { connection, id, key, to, payload })
+            }
+            seed::ClientFrame::UpdateName { name } if self.seed.joined => {
+                let name = fitting(name, self.place.settings.limits.name_chars);
+                self.send_mail(Mail::Rename { connection, name })
+            }
+            _ => {
+                self.place.metrics.frames_ignored.inc();
+                Ok(())
+            }
+        }
+    }
+}
