@@ -334,22 +334,7 @@ mod tests {
     async fn join(dispatcher: &Dispatcher, room: &RoomName) -> Filled {
         let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
         let mut reader = Reader::new(outbox.clone());
-        let join = Join {
-            connection: dispatcher.connection(),
-            profile: Profile::V1,
-            name: None,
-            tags: None,
-            attachment: None,
-            claim: None,
-            since: None,
-            history: 0,
-            watch: false,
-            presence: Default::default(),
-            accepted: None,
-            oldest: None,
-            fresh_sid: Sid(1),
-            fresh_author: Author(1),
-        };
+        let join = Join::new(dispatcher.connection(), Profile::V1, Sid(1), Author(1));
         dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
         reader.changed().await;
         reader.fill(&mut Default::default(), &mut Tally::default())

@@ -34,22 +34,7 @@ impl Talk {
         let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
         let reader = Reader::new(outbox.clone());
         let (room, connection) = (room(0), dispatcher.connection());
-        let join = Join {
-            connection,
-            profile: Profile::V1,
-            name: None,
-            tags: None,
-            attachment: None,
-            claim: None,
-            since: None,
-            history: 0,
-            watch: false,
-            presence: Default::default(),
-            accepted: None,
-            oldest: None,
-            fresh_sid: Sid(1),
-            fresh_author: Author(1),
-        };
+        let join = Join::new(connection, Profile::V1, Sid(1), Author(1));
         let letter = Letter::Mail(Mail::Join(Box::new(join)), Some(outbox));
         dispatcher.deliver(&room, letter).await;
         let mut talk = Self { dispatcher, store, room, connection, reader, said: 0 };

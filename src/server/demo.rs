@@ -2,8 +2,9 @@
 //!
 //! Names of rooms are nobody else's business, so this is for a browser on the very machine: a
 //! loopback peer on a loopback listener that asks for a loopback name. Who comes through a proxy
-//! has a loopback address too, but another name or a header that says whom it speaks for; and a
-//! page of elsewhere that had its name point here asks for that name. Everybody else gets 404.
+//! has a loopback address too, but mostly another name or a header that says whom it speaks for;
+//! and a page of elsewhere that had its name point here asks for that name. Everybody else gets
+//! 404. A proxy that hides itself cannot be told from a person: beside one, `demo` is to be off.
 
 use std::net::SocketAddr;
 

@@ -20,7 +20,7 @@ use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{PresenceWish, Refusal, ServerFrame};
+use crate::protocol::v1::{Refusal, ServerFrame};
 use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
@@ -298,20 +298,8 @@ impl<L: Link> Life<L> {
 
     fn blank_join(&self) -> Join {
         Join {
-            connection: self.connection,
-            profile: self.profile,
-            name: None,
-            tags: None,
-            attachment: None,
-            claim: None,
-            since: None,
-            history: 0,
-            watch: false,
-            presence: PresenceWish::Auto,
             accepted: self.accepted,
-            oldest: None,
-            fresh_sid: Sid(dice()),
-            fresh_author: Author(dice()),
+            ..Join::new(self.connection, self.profile, Sid(dice()), Author(dice()))
         }
     }
 

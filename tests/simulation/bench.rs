@@ -151,20 +151,9 @@ pub fn join_seed(connection: u64, name: &str) -> Input {
 
 pub fn blank_join(connection: u64, profile: Profile, claim: Option<Claim>) -> Join {
     Join {
-        connection: Connection(connection),
-        profile,
-        name: None,
-        tags: None,
-        attachment: None,
         claim,
-        since: None,
         history: 100,
-        watch: false,
-        presence: Default::default(),
-        accepted: None,
-        oldest: None,
-        fresh_sid: Sid(connection),
-        fresh_author: Author(connection),
+        ..Join::new(Connection(connection), profile, Sid(connection), Author(connection))
     }
 }
 

@@ -455,22 +455,7 @@ mod tests {
         let mut state = State::new(room.clone(), settings, secret, Found::Wanted, now, &mut out);
         let told = Told::Opened(memory.open(&room));
         state.step(now, Input::Told { asked: 0, told, took_us: 1 }, &mut out);
-        let join = Join {
-            connection,
-            profile: Profile::V1,
-            name: None,
-            tags: None,
-            attachment: None,
-            claim: None,
-            since: None,
-            history: 0,
-            watch: true,
-            presence: PresenceWish::Auto,
-            accepted: None,
-            oldest: None,
-            fresh_sid: Sid(1),
-            fresh_author: Author(1),
-        };
+        let join = Join { watch: true, ..Join::new(connection, Profile::V1, Sid(1), Author(1)) };
         state.step(now, Input::Mail(Mail::Join(Box::new(join))), &mut out);
         state.settle(now, &mut out);
         out.clear();

@@ -136,6 +136,33 @@ pub struct Join {
     pub fresh_author: Author,
 }
 
+impl Join {
+    /// A join that asks for nothing: no name, no history, nothing taken back.
+    pub fn new(
+        connection: Connection,
+        profile: Profile,
+        fresh_sid: Sid,
+        fresh_author: Author,
+    ) -> Self {
+        Self {
+            connection,
+            profile,
+            name: None,
+            tags: None,
+            attachment: None,
+            claim: None,
+            since: None,
+            history: 0,
+            watch: false,
+            presence: PresenceWish::Auto,
+            accepted: None,
+            oldest: None,
+            fresh_sid,
+            fresh_author,
+        }
+    }
+}
+
 /// What happens to a keeper.
 #[derive(Debug, Clone)]
 pub enum Input {
