@@ -74,6 +74,16 @@ struct Inner {
     trim: bool,
     suspect: bool,
     closed: bool,
+    /// The thread waits for the bell. Ringing costs a system call, also when nobody listens.
+    waits: bool,
+}
+
+impl Inner {
+    fn ring(&mut self, bell: &Condvar) {
+        if std::mem::take(&mut self.waits) {
+            bell.notify_one();
+        }
+    }
 }
 
 impl Queue {
@@ -89,34 +99,39 @@ impl Queue {
         }
         inner.bytes += append.bytes;
         inner.appends.push_back(append);
-        self.bell.notify_one();
+        inner.ring(&self.bell);
         Ok(())
     }
 
     /// Says that entries may be free to go.
     pub fn trim(&self) {
-        lock(&self.inner).trim = true;
-        self.bell.notify_one();
+        let mut inner = lock(&self.inner);
+        inner.trim = true;
+        inner.ring(&self.bell);
     }
 
     /// Says that the file could not be read.
     pub fn suspect(&self) {
-        lock(&self.inner).suspect = true;
-        self.bell.notify_one();
+        let mut inner = lock(&self.inner);
+        inner.suspect = true;
+        inner.ring(&self.bell);
     }
 
     /// Takes no more; the thread ends when it has done what it took.
     pub fn close(&self) {
-        lock(&self.inner).closed = true;
-        self.bell.notify_one();
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        inner.ring(&self.bell);
     }
 
     /// Waits for something to do, at most until `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Work {
         let mut inner = lock(&self.inner);
         while inner.appends.is_empty() && !inner.trim && !inner.suspect && !inner.closed {
+            inner.waits = true;
             let (woken, timed_out) = wait(&self.bell, inner, deadline);
             inner = woken;
+            inner.waits = false;
             if timed_out {
                 break;
             }
