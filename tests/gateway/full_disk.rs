@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::process::{Running, dormouse, find, open};
+use crate::support::process::{ANYWHERE, Running, dormouse, find, open};
 use crate::support::{Client, DEADLINE, Last, Takes, Transport, ask, both};
 
 /// Bytes of one message: few of them fill what is left.
@@ -32,9 +32,7 @@ impl Cramped {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let operator = free_port();
-        let at = operator.to_string();
-        let bare = dormouse(dir.path(), &["--listen", "127.0.0.1:0", "--operator-listen", &at]);
+        let bare = dormouse(dir.path(), &ANYWHERE);
         // The limit's signal would end it; a disk that is full sends none.
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]);
@@ -44,8 +42,8 @@ impl Cramped {
         for (name, _) in bare.get_envs().filter(|(_, value)| value.is_none()) {
             command.env_remove(name);
         }
-        let (child, line) = open(command);
-        let (address, hashes) = find(&line).await;
+        let (mut child, line) = open(command);
+        let (operator, (address, hashes)) = (child.operator(), find(&line).await);
         Some(Self { child, address, operator, hashes, dir })
     }
 
@@ -83,11 +81,6 @@ impl Cramped {
         let in_time = tokio::time::timeout(DEADLINE, waiting).await;
         assert!(in_time.is_ok(), "/readyz does not get to {status}");
     }
-}
-
-/// A port that nobody listens on, for a listener whose port is not told.
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 async fn publish(client: &mut Client, id: u64) {

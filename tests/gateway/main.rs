@@ -30,5 +30,6 @@ mod seed_mixed;
 mod set;
 mod slow;
 mod slow_presence;
+mod soak;
 mod support;
 mod unwell;

@@ -49,6 +49,22 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Where its operators listen: it says so while it starts. To be asked once; what it says
+    /// afterwards is read and forgotten.
+    pub fn operator(&mut self) -> SocketAddr {
+        let stderr = self.0.stderr.take().expect("a process that was opened, asked once");
+        let mut lines = BufReader::new(stderr).lines();
+        let told = lines.find_map(|line| {
+            let line = line.unwrap();
+            let (_, rest) = line.split_once("listening for operators address=")?;
+            rest.trim().parse().ok()
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        told.expect("it says where operators listen")
+    }
+}
+
 /// Starts it and reads the line it says.
 pub fn open(mut command: Command) -> (Running, String) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
