@@ -120,7 +120,7 @@ impl Gateway {
             metrics,
             settings: config.server,
             quic: config.quic,
-            session: config.session,
+            session: Arc::new(config.session),
         });
         let mut gateway = Self {
             addresses: Vec::new(),

@@ -23,10 +23,10 @@ mod ring;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{CloseReason, Epoch, Framing, Sid};
@@ -57,19 +57,20 @@ pub struct Outbox {
     framing: Framing,
     outbox_bytes: usize,
     private: Mutex<Private>,
-    wake: Notify,
-    ended: Notify,
 }
 
 #[derive(Default)]
 struct Private {
-    seated: Option<Seated>,
+    seated: Option<Box<Seated>>,
     urgent: VecDeque<Urgent>,
     ordered: VecDeque<Ordered>,
     /// Who is here, whole, as of a version. A later one replaces it.
-    members: Option<(u64, Bytes)>,
+    members: Option<Box<(u64, Bytes)>>,
     bytes: usize,
     closing: Option<Closing>,
+    /// Whether anything changed since the session last looked, and whom to tell.
+    has_changed: bool,
+    waker: Option<Waker>,
 }
 
 /// An entry that skips the order.
@@ -124,8 +125,6 @@ impl Outbox {
             framing,
             outbox_bytes: policy.outbox_bytes,
             private: Mutex::default(),
-            wake: Notify::new(),
-            ended: Notify::new(),
         })
     }
 
@@ -136,8 +135,7 @@ impl Outbox {
 
     /// The session has its seat: what the room broadcasts is its from here on.
     pub fn seat(&self, seated: Seated) {
-        self.private().seated = Some(seated);
-        self.wake.notify_one();
+        self.change(|private| private.seated = Some(Box::new(seated)));
     }
 
     /// Queues a frame that leaves with the next write; `answers` says that it is one which the
@@ -152,17 +150,15 @@ impl Outbox {
     }
 
     fn send_urgent(&self, urgent: Urgent) {
-        let mut private = self.private();
-        private.bytes += urgent.frame.len();
-        private.urgent.push_back(urgent);
-        drop(private);
-        self.wake.notify_one();
+        self.change(|private| {
+            private.bytes += urgent.frame.len();
+            private.urgent.push_back(urgent);
+        });
     }
 
     /// Tells who is here, whole, as of a version; changes go on from there.
     pub fn send_members(&self, version: u64, frame: Bytes) {
-        self.private().members = Some((version, frame));
-        self.wake.notify_one();
+        self.change(|private| private.members = Some(Box::new((version, frame))));
     }
 
     /// As [`send_after`](Self::send_after), unless the session is owed too much already; says
@@ -198,22 +194,60 @@ impl Outbox {
     }
 
     fn push(&self, entry: Ordered) {
-        let mut private = self.private();
-        private.bytes += entry.frame.len();
-        private.ordered.push_back(entry);
-        drop(private);
-        self.wake.notify_one();
+        self.change(|private| {
+            private.bytes += entry.frame.len();
+            private.ordered.push_back(entry);
+        });
     }
 
     /// Ends the session after what is urgent; the first reason stands.
     pub fn close(&self, reason: CloseReason, retry_after: Option<u64>) {
-        self.private().closing.get_or_insert(Closing { reason, retry_after });
-        self.wake.notify_one();
-        self.ended.notify_one();
+        self.change(|private| {
+            private.closing.get_or_insert(Closing { reason, retry_after });
+        });
+    }
+
+    /// Changes something and tells the session.
+    fn change(&self, change: impl FnOnce(&mut Private)) {
+        let mut private = self.private();
+        change(&mut private);
+        private.has_changed = true;
+        let waker = private.waker.take();
+        drop(private);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Ready once, after something changed; with `ends_only` when the session is to end, only
+    /// then. There is one session to an outbox: a waker of 16 bytes does for what would be a
+    /// list of waiters.
+    fn poll_changed(&self, cx: &mut Context<'_>, ends_only: bool) -> Poll<()> {
+        let mut private = self.private();
+        if private.has_changed && (!ends_only || private.closing.is_some()) {
+            private.has_changed = false;
+            return Poll::Ready(());
+        }
+        if !private.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            private.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn private(&self) -> MutexGuard<'_, Private> {
         // A panic in here would have to be in a collection's push: the queue is still whole.
         self.private.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Private {
+    /// Gives back what empty queues hold: most sessions are owed nothing most of the time.
+    fn let_go(&mut self) {
+        if self.urgent.is_empty() {
+            self.urgent = VecDeque::new();
+        }
+        if self.ordered.is_empty() {
+            self.ordered = VecDeque::new();
+        }
     }
 }

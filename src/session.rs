@@ -25,6 +25,8 @@ mod v1;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use crate::dispatcher::Dispatcher;
 use crate::protocol::{Profile, RoomName};
 use crate::room;
@@ -73,7 +75,7 @@ pub struct Place {
     /// Where it catches up from.
     pub store: Store,
     /// What it goes by.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
     /// Its own place in the process.
@@ -81,10 +83,21 @@ pub struct Place {
 }
 
 /// Serves a client until it leaves or has to.
-#[tracing::instrument(name = "session", skip_all, fields(room = %place.room, transport = L::TRANSPORT))]
-pub async fn run<L: Link>(link: L, profile: Profile, place: Place) {
-    let _counted = place.metrics.sessions.of(L::TRANSPORT).hold();
-    life::Life::new(link, profile, place).await.live().await;
+///
+/// What this returns is all of an idle session's task: whatever happens rarely is boxed when it
+/// does, and the link and the place are in it once.
+pub fn run<L: Link>(
+    link: L,
+    profile: Profile,
+    place: Place,
+) -> impl Future<Output = ()> + Send + 'static {
+    let span = tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT);
+    let mut life = life::Life::new(link, profile, place);
+    async move {
+        let ending = life.live().await;
+        Box::pin(life.end(ending)).await;
+    }
+    .instrument(span)
 }
 
 /// A throw of the dice, for ids that nobody should guess or meet twice.

@@ -60,7 +60,7 @@ struct Task {
 }
 
 /// Keeps a room until nobody needs it.
-#[tracing::instrument(name = "room", skip_all, fields(id = %keeper.room))]
+#[tracing::instrument(level = "debug", name = "room", skip_all, fields(id = %keeper.room))]
 pub async fn run(keeper: Keeper, found: Found) {
     let clock = Instant::now();
     let mut out = Vec::new();
@@ -209,10 +209,11 @@ impl Task {
                 Output::Append(records) => {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
+                    let room = self.keeper.room.clone();
                     let done = Box::new(move |result: Result<_, Error>| {
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
-                            warn!(%error, "an append failed");
+                            warn!(%room, %error, "an append failed");
                         }
                         mailbox.answer(Input::Appended(result));
                     });

@@ -1,6 +1,7 @@
 //! The session's end of its outbox: a cursor, and what to write next.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -106,8 +107,9 @@ impl Reader {
         let mut gathered = 0;
         loop {
             let mut private = self.outbox.private();
+            private.has_changed = false;
             if let Some(seated) = private.seated.take() {
-                self.cursor = Some(Cursor::new(seated));
+                self.cursor = Some(Cursor::new(*seated));
             }
             while let Some(entry) = private.urgent.pop_front() {
                 private.bytes -= entry.frame.len();
@@ -132,9 +134,8 @@ impl Reader {
                     cursor.may_skip = false;
                 }
             }
-            if let (Some(cursor), Some((version, frame))) =
-                (&mut self.cursor, private.members.take())
-            {
+            if let (Some(cursor), Some(members)) = (&mut self.cursor, private.members.take()) {
+                let (version, frame) = *members;
                 cursor.presence_version = version;
                 cursor.asked_for_members = false;
                 gathered += frame.len();
@@ -142,6 +143,7 @@ impl Reader {
                 unsent.push_back(frame);
             }
             let until = private.ordered.front().map_or(u64::MAX, |entry| entry.after);
+            private.let_go();
             drop(private);
             let Some(cursor) = &mut self.cursor else { return Filled::Enough };
             if gathered >= GATHER_BYTES {
@@ -206,28 +208,23 @@ impl Reader {
         unsent.extend(own.map(|entry| entry.frame));
     }
 
-    /// Waits until the session is to end; then `fill` says how. Cancel-safe.
-    pub async fn ended(&self) {
-        self.outbox.ended.notified().await;
-    }
-
     /// How the session is to end, if it is.
     pub fn closing(&self) -> Option<Closing> {
         self.outbox.private().closing
     }
 
-    /// Waits until there may be something to [`fill`](Self::fill) with. Cancel-safe.
-    pub async fn changed(&mut self) {
-        let head_moved = async {
-            match &mut self.cursor {
-                // The ring lives as long as the cursor: its sender cannot be gone.
-                Some(cursor) => drop(cursor.heads.changed().await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.outbox.wake.notified() => {}
-            () = head_moved => {}
+    /// Waits until there may be something to [`fill`](Self::fill) with; unless `wants_more`, only
+    /// for the session's end. Cancel-safe.
+    pub async fn changed(&mut self, wants_more: bool) {
+        let Self { outbox, cursor } = self;
+        let queue = poll_fn(|cx| outbox.poll_changed(cx, !wants_more));
+        match cursor {
+            // The ring lives as long as the cursor: its sender cannot be gone.
+            Some(cursor) if wants_more => tokio::select! {
+                () = queue => {}
+                _ = cursor.heads.changed() => {}
+            },
+            _ => queue.await,
         }
     }
 }
@@ -555,12 +552,11 @@ mod tests {
     async fn a_reader_is_woken_by_the_ring_and_by_its_own_queue() {
         let mut fix = Fixture::seated(1, 0, false);
         fix.fill();
-        fix.reader.changed().await; // the seat itself
         fix.ring.push(vec![message(1)]);
-        fix.reader.changed().await;
+        fix.reader.changed(true).await;
         fix.outbox.send(frame("x"), false);
-        fix.reader.changed().await;
-        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed()).await;
+        fix.reader.changed(true).await;
+        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed(true)).await;
         assert!(nothing.is_err());
     }
 }

@@ -83,7 +83,7 @@ fn enter(
     let profile = handshake.profile;
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(io) => websocket::serve(cx, io, room, profile, peer, entered).await,
+            Ok(io) => websocket::serve(&cx, io, room, profile, peer, entered),
             Err(error) => tracing::debug!(%peer, %error, "the upgrade was not taken"),
         }
     });

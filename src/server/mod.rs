@@ -62,7 +62,7 @@ pub struct Context {
     /// What QUIC goes by.
     pub quic: QuicSettings,
     /// What sessions go by.
-    pub session: session::Settings,
+    pub session: Arc<session::Settings>,
     /// The store.
     pub store: Store,
     /// The way to a room.

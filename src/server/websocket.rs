@@ -1,15 +1,21 @@
 //! A WebSocket as a link.
 //!
-//! tungstenite reads: masks, fragments, UTF-8, limits. It never writes to the socket: what it
-//! wants to answer (a pong, a close) lands in a buffer that the session sends between two
-//! frames, so that there is one writer and no frame is cut in two.
+//! tungstenite reads: masks, fragments, UTF-8, limits. It never touches the socket: it is fed
+//! with what was read, and what it wants to answer (a pong, a close) lands in a buffer that the
+//! session sends between two frames, so that there is one writer and no frame is cut in two.
+//!
+//! Most connections are idle most of the time, and then hold no buffer at all: what came is read
+//! onto the stack, tungstenite is made when there is something to read, and is let go at the end
+//! of a message with nothing behind it.
+
+mod boundary;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context as Cx, Poll, Waker};
+use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
+use self::boundary::Boundary;
 use super::Context;
 use crate::protocol::framing::{websocket_close, websocket_ping};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
@@ -29,15 +36,19 @@ use crate::room::Side;
 use crate::session::{self, End, Entered, Farewell, Link, Received};
 use crate::telemetry::WEBSOCKET;
 
-/// What is read from the socket at once. tungstenite's default is 128 KiB per connection.
-const READ_BUFFER: usize = 4 * 1024;
+/// What is read from the socket at once, onto the stack.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// What tungstenite takes at once from what was read; a longer message grows its buffer to fit.
+const CODEC_BUFFER: usize = 1024;
 
 /// The most pieces given to the socket in one write.
 const PIECES: usize = 32;
 
-/// Serves one WebSocket until it ends.
-pub async fn serve(
-    cx: Arc<Context>,
+/// Begins the session of one WebSocket, in a task of its own: the one that carried the
+/// handshake is larger than a session needs for the rest of its life.
+pub fn serve(
+    cx: &Context,
     io: Upgraded,
     room: RoomName,
     profile: Profile,
@@ -50,17 +61,17 @@ pub async fn serve(
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let link = WebSocketLink::new(parts.io.into_inner(), &parts.read_buf, message_bytes);
-            session::run(link, profile, place).await;
+            tokio::spawn(session::run(link, profile, place));
         }
         Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
             Ok(parts) => {
                 let io = Box::new(parts.io.into_inner());
                 let link = WebSocketLink::new(io, &parts.read_buf, message_bytes);
-                session::run(link, profile, place).await;
+                tokio::spawn(session::run(link, profile, place));
             }
             Err(io) => {
                 let link = WebSocketLink::new(TokioIo::new(io), &[], message_bytes);
-                session::run(link, profile, place).await;
+                tokio::spawn(session::run(link, profile, place));
             }
         },
     }
@@ -68,50 +79,79 @@ pub async fn serve(
 
 /// The server's end of a WebSocket whose handshake is done.
 pub struct WebSocketLink<S> {
-    socket: WebSocket<Adapter<S>>,
+    io: S,
+    /// There while something is half read, or owed.
+    codec: Option<Box<Codec>>,
+    message_bytes: usize,
     /// Whether the stream below may hold bytes that it has taken but not sent (TLS).
     unflushed: bool,
 }
 
-/// What tungstenite takes for its stream.
-struct Adapter<S> {
-    io: S,
-    waker: Option<Waker>,
+/// tungstenite, and how far it has come.
+struct Codec {
+    socket: WebSocket<Fed>,
+    boundary: Boundary,
+}
+
+/// What tungstenite takes for its stream: what was read, and a place for what it says.
+#[derive(Default)]
+struct Fed {
+    read: BytesMut,
     control: BytesMut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
-    /// Takes over after the handshake; `read` was read already.
-    pub fn new(io: S, read: &[u8], message_bytes: usize) -> Self {
+impl Codec {
+    fn new(message_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(CODEC_BUFFER)
             .write_buffer_size(0)
             .max_frame_size(Some(message_bytes))
             .max_message_size(Some(message_bytes));
-        let adapter = Adapter { io, waker: None, control: BytesMut::new() };
-        let socket =
-            WebSocket::from_partially_read(adapter, read.to_vec(), Role::Server, Some(config));
-        Self { socket, unflushed: false }
+        let socket = WebSocket::from_raw_socket(Fed::default(), Role::Server, Some(config));
+        Self { socket, boundary: Boundary::default() }
     }
 
-    fn io(&mut self) -> Pin<&mut S> {
-        Pin::new(&mut self.socket.get_mut().io)
+    fn feed(&mut self, read: &[u8]) {
+        self.boundary.pass(read);
+        self.socket.get_mut().read.extend_from_slice(read);
+    }
+
+    /// The next thing in what was fed, if it is whole.
+    fn next(&mut self) -> Option<Received> {
+        Some(match self.socket.read() {
+            Ok(Message::Text(text)) => Received::Frame(BodyKind::Json, text.into()),
+            Ok(Message::Binary(bytes)) => Received::Frame(BodyKind::Binary, bytes),
+            Ok(Message::Close(frame)) => {
+                let _ = self.socket.flush(); // its answer lands in `control`
+                Received::End(End::Closed(frame.map(|frame| u16::from(frame.code).into())))
+            }
+            Ok(_) => {
+                let _ = self.socket.flush(); // a ping's pong is due now, not with the next frame
+                Received::Alive
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => Received::End(end_of(&error)),
+        })
+    }
+
+    /// Whether a new one would know as much.
+    fn is_idle(&self) -> bool {
+        self.boundary.is_between_messages() && self.socket.get_ref().control.is_empty()
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Adapter<S> {
+impl Read for Fed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(waker) = &self.waker else { return Err(io::ErrorKind::WouldBlock.into()) };
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut self.io).poll_read(&mut Cx::from_waker(waker), &mut buffer) {
-            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        if self.read.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        let count = buffer.len().min(self.read.len());
+        self.read.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
     }
 }
 
-impl<S> Write for Adapter<S> {
+impl Write for Fed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.control.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -119,6 +159,33 @@ impl<S> Write for Adapter<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
+    /// Takes over after the handshake; `read` was read already.
+    pub fn new(io: S, read: &[u8], message_bytes: usize) -> Self {
+        let mut link = Self { io, codec: None, message_bytes, unflushed: false };
+        if !read.is_empty() {
+            link.codec().feed(read);
+        }
+        link
+    }
+
+    fn codec(&mut self) -> &mut Codec {
+        self.codec.get_or_insert_with(|| Box::new(Codec::new(self.message_bytes)))
+    }
+
+    /// Reads what there is, once; says whether there was anything.
+    fn poll_read(&mut self, cx: &mut Cx<'_>) -> Poll<io::Result<bool>> {
+        let mut buffer = [const { MaybeUninit::uninit() }; READ_BUFFER];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled();
+        if !read.is_empty() {
+            self.codec().feed(read);
+        }
+        Poll::Ready(Ok(!read.is_empty()))
     }
 }
 
@@ -133,26 +200,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
     }
 
     fn poll_recv(&mut self, cx: &mut Cx<'_>) -> Poll<Received> {
-        let waker = &mut self.socket.get_mut().waker;
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
+        loop {
+            if let Some(codec) = &mut self.codec {
+                if let Some(received) = codec.next() {
+                    return Poll::Ready(received);
+                }
+                if codec.is_idle() {
+                    self.codec = None;
+                }
+            }
+            match std::task::ready!(self.poll_read(cx)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(Received::End(End::Broken)),
+            }
         }
-        Poll::Ready(match self.socket.read() {
-            Ok(Message::Text(text)) => Received::Frame(BodyKind::Json, text.into()),
-            Ok(Message::Binary(bytes)) => Received::Frame(BodyKind::Binary, bytes),
-            Ok(Message::Close(frame)) => {
-                let _ = self.socket.flush(); // its answer lands in `control`
-                Received::End(End::Closed(frame.map(|frame| u16::from(frame.code).into())))
-            }
-            Ok(_) => {
-                let _ = self.socket.flush(); // a ping's pong is due now, not with the next frame
-                Received::Alive
-            }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Poll::Pending;
-            }
-            Err(error) => Received::End(end_of(&error)),
-        })
     }
 
     fn poll_write(
@@ -161,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         unsent: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
         if unsent.is_empty() {
-            if self.unflushed && self.io().poll_flush(cx)?.is_ready() {
+            if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
                 self.unflushed = false;
             }
             return Poll::Pending;
@@ -171,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
             *piece = IoSlice::new(bytes);
         }
-        let written = match self.io().poll_write_vectored(cx, &pieces[..count]) {
+        let written = match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -183,8 +244,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
     }
 
     fn take_control(&mut self) -> Option<Bytes> {
-        let control = &mut self.socket.get_mut().control;
-        (!control.is_empty()).then(|| control.split().freeze())
+        let control = &mut self.codec.as_mut()?.socket.get_mut().control;
+        (!control.is_empty()).then(|| std::mem::take(control).freeze())
     }
 
     fn send_datagram(&mut self, _body: Bytes) -> bool {
@@ -200,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
     async fn close(self, farewell: Farewell) {
         let Farewell { mut unsent, close, linger } = farewell;
         unsent.extend(close.map(|(code, text)| websocket_close(code, text)));
-        let mut io = self.socket.into_inner().io;
+        let mut io = self.io;
         let write = async {
             for bytes in &unsent {
                 io.write_all(bytes).await?;

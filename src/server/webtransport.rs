@@ -134,7 +134,8 @@ async fn serve(
     debug!(%peer, "a WebTransport session opened");
     let (message_bytes, patience) = (cx.session.message_bytes, cx.session.hello_timeout);
     let link = WebTransportLink::new(connection, send, recv, message_bytes, patience);
-    session::run(link, Profile::V1, cx.place(room, entered)).await;
+    // In a task of its own: this one carried the handshake, and is larger than a session needs.
+    tokio::spawn(session::run(link, Profile::V1, cx.place(room, entered)));
 }
 
 /// Answers a request; nothing if it was refused.

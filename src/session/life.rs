@@ -5,7 +5,7 @@ mod from_v1;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ use crate::protocol::v1::{Refusal, ServerFrame};
 use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Held};
 
 /// The most messages caught up with at once.
 const SLICE_MESSAGES: usize = 256;
@@ -38,13 +38,12 @@ pub(super) struct Life<L> {
     place: Place,
     connection: Connection,
     reader: Reader,
-    tally: Tally,
     /// Chosen for the wire, not yet taken by it.
     unsent: VecDeque<Bytes>,
     /// Where mail goes once the session has asked for a seat.
     mailbox: Option<Arc<Mailbox>>,
     /// Mail that found the mailbox full; nothing is read until it is gone.
-    waiting: Option<Letter>,
+    waiting: Option<Box<Letter>>,
     in_flight: usize,
     /// Whether a page is among the requests in flight; nothing is read before its answer.
     asked_for_a_page: bool,
@@ -57,13 +56,12 @@ pub(super) struct Life<L> {
     ephemerals: Limiter,
     ephemeral_keys: Vec<String>,
     liveness: Liveness,
-    alarm: Pin<Box<Sleep>>,
     born: Instant,
-    seed: Seed,
-    /// A seed client's place in the log, from the moment its socket was accepted.
-    accepted: Option<Position>,
+    /// What only a seed client has.
+    seed: Option<Box<Seed>>,
     frames_received: Arc<Counter>,
     frames_sent: Arc<Counter>,
+    _counted: Held,
 }
 
 /// What the loop woke up for.
@@ -78,7 +76,7 @@ enum Happened {
 }
 
 /// How a session ended, and who said so.
-enum Ending {
+pub(super) enum Ending {
     /// The client is gone, or said so.
     Theirs { gone: Gone, answer: bool },
     /// We end it.
@@ -93,18 +91,17 @@ impl Ending {
 }
 
 impl<L: Link> Life<L> {
-    pub(super) async fn new(link: L, profile: Profile, place: Place) -> Self {
+    pub(super) fn new(link: L, profile: Profile, place: Place) -> Self {
         let now = Instant::now();
         let outbox = Outbox::new(L::framing(profile), &place.dispatcher.settings().outbox);
         let greets = profile == Profile::V1;
-        let liveness = Liveness::new(now, &place.settings, L::ping().is_some(), greets);
+        let liveness = Liveness::new(now, place.settings.clone(), L::ping().is_some(), greets);
         let metrics = &place.metrics;
         Self {
             link,
             profile,
             connection: place.dispatcher.connection(),
             reader: Reader::new(outbox),
-            tally: Tally::default(),
             unsent: VecDeque::new(),
             mailbox: None,
             waiting: None,
@@ -116,32 +113,30 @@ impl<L: Link> Life<L> {
             ephemerals: Limiter::default(),
             ephemeral_keys: Vec::new(),
             liveness,
-            alarm: Box::pin(sleep_until(now)),
             born: now,
-            seed: Seed::new(now),
-            accepted: match profile {
-                Profile::V1 => None,
-                Profile::Seed => look(&place).await.map(|(position, _)| position),
-            },
+            seed: (profile == Profile::Seed).then(|| Box::new(Seed::new(now))),
             frames_received: metrics.frames_received.of(L::TRANSPORT),
             frames_sent: metrics.frames_sent.of(L::TRANSPORT),
+            _counted: metrics.sessions.of(L::TRANSPORT).hold(),
             place,
         }
     }
 
-    /// Lives to the end.
-    pub(super) async fn live(mut self) {
-        let ending = loop {
-            match self.turn().await {
-                Ok(()) => {}
-                Err(ending) => break ending,
+    /// Lives until something ends it.
+    pub(super) async fn live(&mut self) -> Ending {
+        if let Some(seed) = &mut self.seed {
+            seed.accepted = Box::pin(look(&self.place)).await.map(|(position, _)| position);
+        }
+        let mut alarm = pin!(sleep_until(self.born));
+        loop {
+            if let Err(ending) = self.turn(alarm.as_mut()).await {
+                return ending;
             }
-        };
-        self.end(ending).await;
+        }
     }
 
     /// One turn of the loop: choose what to write, wait, deal with what happened.
-    async fn turn(&mut self) -> Result<(), Ending> {
+    async fn turn(&mut self, mut alarm: Pin<&mut Sleep>) -> Result<(), Ending> {
         self.fill()?;
         if self.ask_for_members && self.waiting.is_none() {
             self.ask_for_members = false;
@@ -161,11 +156,11 @@ impl<L: Link> Life<L> {
             Due::End(reason) => return Err(Ending::ours(reason)),
         }
         if let Some(at) = self.liveness.deadline()
-            && (at < self.alarm.deadline() || self.alarm.is_elapsed())
+            && (at < alarm.deadline() || alarm.is_elapsed())
         {
-            self.alarm.as_mut().reset(at);
+            alarm.as_mut().reset(at);
         }
-        let happened = self.wait().await;
+        let happened = self.wait(alarm).await;
         self.wrote = matches!(happened, Happened::Wrote(_));
         match happened {
             Happened::Received(Received::Frame(kind, body)) => {
@@ -219,8 +214,9 @@ impl<L: Link> Life<L> {
         if !self.unsent.is_empty() || self.catching_up.is_some() {
             return Ok(());
         }
-        let filled = self.reader.fill(&mut self.unsent, &mut self.tally);
-        let Tally { answered, frames, aside, ephemerals } = std::mem::take(&mut self.tally);
+        let mut tally = Tally::default();
+        let filled = self.reader.fill(&mut self.unsent, &mut tally);
+        let Tally { answered, frames, aside, ephemerals } = tally;
         self.in_flight = self.in_flight.saturating_sub(answered);
         self.asked_for_a_page &= self.in_flight > 0;
         self.frames_sent.add(frames);
@@ -255,32 +251,36 @@ impl<L: Link> Life<L> {
         }
     }
 
-    async fn wait(&mut self) -> Happened {
+    async fn wait(&mut self, alarm: Pin<&mut Sleep>) -> Happened {
         let reads = self.reads();
         if !reads {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
-        let Self { link, unsent, reader, catching_up, mailbox, alarm, place, wrote, .. } = self;
-        let reader: &mut Reader = reader;
+        if idle && self.unsent.capacity() > 0 {
+            self.unsent = VecDeque::new(); // an idle session holds no buffer
+        }
+        let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
+        let mut space = match mailbox {
+            Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
+            _ => None,
+        };
         tokio::select! {
-            happened = poll_fn(|cx| poll_link(link, unsent, reads, *wrote, cx)) => happened,
-            () = async {
-                if idle { reader.changed().await } else { reader.ended().await }
-            } => Happened::Changed,
-            slice = async {
-                match catching_up {
-                    Some(slice) => slice.await,
-                    None => std::future::pending().await,
+            happened = poll_fn(|cx| {
+                let happened = poll_link(link, unsent, reads, *wrote, cx);
+                if happened.is_ready() {
+                    return happened;
                 }
-            } => Happened::CaughtUp(slice),
-            () = async {
-                match mailbox {
-                    Some(mailbox) => mailbox.space().await,
-                    None => std::future::pending().await,
+                if let Some(slice) = catching_up && let Poll::Ready(slice) = slice.as_mut().poll(cx) {
+                    return Poll::Ready(Happened::CaughtUp(slice));
                 }
-            }, if self.waiting.is_some() => Happened::Space,
-            () = alarm.as_mut() => Happened::Alarm,
+                if let Some(space) = &mut space && space.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Happened::Space);
+                }
+                Poll::Pending
+            }) => happened,
+            () = reader.changed(idle) => Happened::Changed,
+            () = alarm => Happened::Alarm,
             spread = place.entered.drained() => Happened::Drained(spread),
         }
     }
@@ -298,7 +298,7 @@ impl<L: Link> Life<L> {
 
     fn blank_join(&self) -> Join {
         Join {
-            accepted: self.accepted,
+            accepted: self.seed.as_ref().and_then(|seed| seed.accepted),
             ..Join::new(self.connection, self.profile, Sid(dice()), Author(dice()))
         }
     }
@@ -307,23 +307,26 @@ impl<L: Link> Life<L> {
         let outbox = self.reader.outbox().clone();
         let letter = Letter::Mail(Mail::Join(Box::new(join)), Some(outbox));
         let room = self.place.room.clone();
-        self.mailbox = Some(self.place.dispatcher.deliver(&room, letter).await);
+        // Boxed: it happens once, and its room in the session's task would stay.
+        let delivered = Box::pin(self.place.dispatcher.deliver(&room, letter));
+        self.mailbox = Some(delivered.await);
         Ok(())
     }
 
     fn send_mail(&mut self, mail: Mail) -> Result<(), Ending> {
-        self.waiting = Some(Letter::Mail(mail, None));
-        self.deliver_waiting()
+        self.put(Letter::Mail(mail, None))
     }
 
     fn deliver_waiting(&mut self) -> Result<(), Ending> {
-        let (Some(letter), Some(mailbox)) = (self.waiting.take(), &self.mailbox) else {
-            return Ok(());
-        };
+        self.waiting.take().map_or(Ok(()), |letter| self.put(*letter))
+    }
+
+    fn put(&mut self, letter: Letter) -> Result<(), Ending> {
+        let Some(mailbox) = &self.mailbox else { return Ok(()) };
         match mailbox.put(letter).map_err(|refused| *refused) {
             Ok(()) => Ok(()),
             Err(Refused::Full(letter)) => {
-                self.waiting = Some(letter);
+                self.waiting = Some(Box::new(letter));
                 Ok(())
             }
             // Our seat is gone, or the keeper would not be: a new connection begins anew.
@@ -397,7 +400,7 @@ impl<L: Link> Life<L> {
         Ending::Ours { gone: Gone::Lost, closing }
     }
 
-    async fn end(mut self, ending: Ending) {
+    pub(super) async fn end(mut self, ending: Ending) {
         // Answers that are ready leave with the goodbye.
         self.reader.take_urgent(&mut self.unsent);
         let linger = self.place.settings.close_linger;
@@ -416,7 +419,7 @@ impl<L: Link> Life<L> {
         let connection = self.connection;
         let tell = async {
             let Some(mailbox) = self.mailbox else { return };
-            let mut next = self.waiting.take(); // what it said before it left comes first
+            let mut next = self.waiting.take().map(|letter| *letter); // what it said before it left comes first
             let mut gone = Some(Letter::Mail(Mail::Gone { connection, how: gone }, None));
             while let Some(letter) = next.take().or_else(|| gone.take()) {
                 match mailbox.put(letter).map_err(|refused| *refused) {

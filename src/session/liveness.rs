@@ -5,7 +5,7 @@
 //! `stalled_after` is the end instead. While the session itself does not read, silence means
 //! nothing.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -15,10 +15,8 @@ use crate::protocol::CloseReason;
 /// The moments.
 #[derive(Debug)]
 pub(super) struct Liveness {
+    settings: Arc<Settings>,
     pings: bool,
-    ping_every: Duration,
-    pong_timeout: Duration,
-    stalled_after: Duration,
     heard_at: Instant,
     pinged_at: Option<Instant>,
     /// When the client last took some of what it is owed, or began to be owed.
@@ -35,17 +33,9 @@ pub(super) enum Due {
 }
 
 impl Liveness {
-    pub(super) fn new(now: Instant, settings: &Settings, pings: bool, greets: bool) -> Self {
-        Self {
-            pings,
-            ping_every: settings.ping_every,
-            pong_timeout: settings.pong_timeout,
-            stalled_after: settings.stalled_after,
-            heard_at: now,
-            pinged_at: None,
-            owed_since: None,
-            hello_by: greets.then(|| now + settings.hello_timeout),
-        }
+    pub(super) fn new(now: Instant, settings: Arc<Settings>, pings: bool, greets: bool) -> Self {
+        let hello_by = greets.then(|| now + settings.hello_timeout);
+        Self { settings, pings, heard_at: now, pinged_at: None, owed_since: None, hello_by }
     }
 
     /// The client said hello.
@@ -75,9 +65,9 @@ impl Liveness {
     /// When [`due`](Self::due) has something to say, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let silence = match (self.owed_since, self.pinged_at) {
-            (Some(since), _) => Some(since + self.stalled_after),
-            (None, Some(pinged)) => Some(pinged + self.pong_timeout),
-            (None, None) => self.pings.then(|| self.heard_at + self.ping_every),
+            (Some(since), _) => Some(since + self.settings.stalled_after),
+            (None, Some(pinged)) => Some(pinged + self.settings.pong_timeout),
+            (None, None) => self.pings.then(|| self.heard_at + self.settings.ping_every),
         };
         silence.into_iter().chain(self.hello_by).min()
     }
@@ -88,11 +78,11 @@ impl Liveness {
             return Due::End(CloseReason::NoHello);
         }
         match (self.owed_since, self.pinged_at) {
-            (Some(since), _) if since + self.stalled_after <= now => Due::End(CloseReason::TooSlow),
-            (None, Some(pinged)) if pinged + self.pong_timeout <= now => {
+            (Some(since), _) if since + self.settings.stalled_after <= now => Due::End(CloseReason::TooSlow),
+            (None, Some(pinged)) if pinged + self.settings.pong_timeout <= now => {
                 Due::End(CloseReason::HeartbeatLost)
             }
-            (None, None) if self.pings && self.heard_at + self.ping_every <= now => {
+            (None, None) if self.pings && self.heard_at + self.settings.ping_every <= now => {
                 self.pinged_at = Some(now);
                 Due::Ping
             }
@@ -103,6 +93,8 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(start: Instant, seconds: u64) -> Instant {
@@ -134,7 +126,7 @@ mod tests {
             limits,
         };
         let start = Instant::now();
-        (start, Liveness::new(start, &settings, true, true))
+        (start, Liveness::new(start, Arc::new(settings), true, true))
     }
 
     #[test]

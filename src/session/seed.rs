@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use crate::protocol::Position;
 use crate::protocol::seed::ServerFrame;
 
 /// A chat may be said every so many ms …
@@ -14,13 +15,15 @@ const BURST_MS: u64 = 5_000;
 pub(super) struct Seed {
     /// Whether it has taken a name.
     pub(super) joined: bool,
+    /// Its place in the log, from the moment its socket was accepted.
+    pub(super) accepted: Option<Position>,
     start: Instant,
     next_ms: u64,
 }
 
 impl Seed {
     pub(super) fn new(now: Instant) -> Self {
-        Self { joined: false, start: now, next_ms: 0 }
+        Self { joined: false, accepted: None, start: now, next_ms: 0 }
     }
 
     /// Takes one from the limiter, or says how long to wait. An attempt that is refused does

@@ -21,20 +21,22 @@ impl<L: Link> Life<L> {
             self.place.metrics.frames_ignored.inc();
             return Ok(());
         };
+        let Some(seed) = &mut self.seed else { return Ok(()) }; // every session of this profile has it
         let frame = match frame {
-            seed::ClientFrame::Join { name } if !self.seed.joined => {
-                self.seed.joined = true;
+            seed::ClientFrame::Join { name } if !seed.joined => {
+                seed.joined = true;
                 let name = fitting(name, self.place.settings.limits.name_chars);
                 return self.join(Join { name: Some(name), ..self.blank_join() }).await;
             }
             // Who has joined only takes another name, and that is counted.
             seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
-            seed::ClientFrame::Chat { .. } if !self.seed.joined => {
+            seed::ClientFrame::Chat { .. } if !seed.joined => {
                 return Err(Ending::ours(CloseReason::WithoutName));
             }
             other => other,
         };
-        if let Err(wait) = self.seed.take(Instant::now()) {
+        let has_joined = seed.joined;
+        if let Err(wait) = seed.take(Instant::now()) {
             let frame = wrap_json(L::framing(self.profile), &wait.to_json());
             self.reader.outbox().send(frame, false);
             return Ok(());
@@ -46,7 +48,7 @@ impl<L: Link> Life<L> {
                 let (id, key, to) = (None, None, None);
                 self.send_mail(Mail::Publish { connection, id, key, to, payload })
             }
-            seed::ClientFrame::UpdateName { name } if self.seed.joined => {
+            seed::ClientFrame::UpdateName { name } if has_joined => {
                 let name = fitting(name, self.place.settings.limits.name_chars);
                 self.send_mail(Mail::Rename { connection, name })
             }
