@@ -20,6 +20,7 @@ mod ephemerals;
 mod presence;
 mod reader;
 mod ring;
+mod unsent;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +36,8 @@ use crate::room::Side;
 pub use ephemerals::Slot;
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
-pub use ring::{Heads, Ring};
+pub use ring::Ring;
+pub use unsent::Unsent;
 
 /// What a room may keep for its readers.
 #[derive(Debug, Clone)]
@@ -68,9 +70,12 @@ struct Private {
     members: Option<Box<(u64, Bytes)>>,
     bytes: usize,
     closing: Option<Closing>,
-    /// Whether anything changed since the session last looked, and whom to tell.
+    /// Whether anything changed since the session last looked, also in the ring.
     has_changed: bool,
+    /// Whom to tell, and whether of everything or only of the end: a session that waits for its
+    /// socket is not woken by every message that it cannot send yet.
     waker: Option<Waker>,
+    ends_only: bool,
 }
 
 /// An entry that skips the order.
@@ -121,11 +126,7 @@ pub struct Closing {
 impl Outbox {
     /// An empty outbox for a session of this framing.
     pub fn new(framing: Framing, policy: &Policy) -> Arc<Self> {
-        Arc::new(Self {
-            framing,
-            outbox_bytes: policy.outbox_bytes,
-            private: Mutex::default(),
-        })
+        Arc::new(Self { framing, outbox_bytes: policy.outbox_bytes, private: Mutex::default() })
     }
 
     /// How this session's frames are wrapped.
@@ -211,12 +212,16 @@ impl Outbox {
     fn change(&self, change: impl FnOnce(&mut Private)) {
         let mut private = self.private();
         change(&mut private);
-        private.has_changed = true;
-        let waker = private.waker.take();
+        let waker = private.changed();
         drop(private);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Tells the session that the ring has moved.
+    pub fn notice(&self) {
+        self.change(|_| {});
     }
 
     /// Ready once, after something changed; with `ends_only` when the session is to end, only
@@ -231,6 +236,7 @@ impl Outbox {
         if !private.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             private.waker = Some(cx.waker().clone());
         }
+        private.ends_only = ends_only;
         Poll::Pending
     }
 
@@ -241,6 +247,13 @@ impl Outbox {
 }
 
 impl Private {
+    /// Notes a change; says whom to wake for it.
+    fn changed(&mut self) -> Option<Waker> {
+        self.has_changed = true;
+        let concerns = !self.ends_only || self.closing.is_some();
+        if concerns { self.waker.take() } else { None }
+    }
+
     /// Gives back what empty queues hold: most sessions are owed nothing most of the time.
     fn let_go(&mut self) {
         if self.urgent.is_empty() {

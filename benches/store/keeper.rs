@@ -1,6 +1,5 @@
 //! A member that talks to a real keeper, without a wire between them.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use dormouse::config::Config;
 use dormouse::dispatcher::Dispatcher;
 use dormouse::keeper::state::{Join, Mail};
 use dormouse::keeper::{Letter, Rates};
-use dormouse::outbox::{Filled, Outbox, Reader, Tally};
+use dormouse::outbox::{Filled, Outbox, Reader, Tally, Unsent};
 use dormouse::protocol::{Author, Framing, Payload, Profile, RoomName, Sid};
 use dormouse::room::{Connection, Rate};
 use dormouse::store::{Redb, Store};
@@ -60,7 +59,7 @@ impl Talk {
     /// Reads until a frame that holds this.
     async fn until(&mut self, wanted: &[u8]) {
         loop {
-            let mut unsent = VecDeque::new();
+            let mut unsent = Unsent::new();
             let filled = self.reader.fill(&mut unsent, &mut Tally::default());
             let is_there =
                 |bytes: &bytes::Bytes| bytes.windows(wanted.len()).any(|part| part == wanted);
@@ -68,7 +67,7 @@ impl Talk {
                 return;
             }
             match filled {
-                Filled::Enough if unsent.is_empty() => self.reader.changed(true).await,
+                Filled::Enough if unsent.is_empty() => self.reader.changed().await,
                 Filled::Enough => {}
                 other => panic!("{other:?}"),
             }

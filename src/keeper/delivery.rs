@@ -21,12 +21,14 @@ const BUSY_RETRY_MS: u64 = 1_000;
 pub struct Delivery {
     ring: Arc<Ring>,
     outboxes: HashMap<Connection, Arc<Outbox>>,
+    /// Whether the ring has moved since its readers were last told.
+    moved: bool,
 }
 
 impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
-        Self { ring: Ring::new(0, policy), outboxes: HashMap::new() }
+        Self { ring: Ring::new(0, policy), outboxes: HashMap::new(), moved: false }
     }
 
     /// What the room broadcasts.
@@ -55,14 +57,28 @@ impl Delivery {
         self.outboxes.values().for_each(|outbox| outbox.close(reason, retry_after));
     }
 
-    /// Does what concerns members; anything else comes back.
+    /// Tells the members that the ring has moved, if it has: once for all that was delivered, so
+    /// that each of them wakes, and writes, once.
+    pub fn flush(&mut self) {
+        if std::mem::take(&mut self.moved) {
+            self.outboxes.values().for_each(|outbox| outbox.notice());
+        }
+    }
+
+    fn moves(&mut self, change: impl FnOnce(&Ring)) {
+        change(&self.ring);
+        self.moved = true;
+    }
+
+    /// Does what concerns members; anything else comes back. Then they are to be told by
+    /// [`flush`](Self::flush).
     pub fn deliver(&mut self, output: Output) -> Option<Output> {
         match output {
-            Output::Known { newest } => self.ring.start(newest),
-            Output::Broadcast(messages) => self.ring.push(messages),
-            Output::Ephemeral(ephemeral) => self.ring.show(ephemeral),
+            Output::Known { newest } => self.moves(|ring| ring.start(newest)),
+            Output::Broadcast(messages) => self.moves(|ring| ring.push(messages)),
+            Output::Ephemeral(ephemeral) => self.moves(|ring| ring.show(ephemeral)),
             Output::Presence { version, full, count, auto } => {
-                self.ring.change(Change { version, full, count, auto });
+                self.moves(|ring| ring.change(Change { version, full, count, auto }));
             }
             Output::Seated {
                 connection,

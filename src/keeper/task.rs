@@ -253,6 +253,7 @@ impl Task {
                 }
             }
         }
+        self.delivery.flush();
         retires
     }
 

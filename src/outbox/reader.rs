@@ -1,15 +1,14 @@
 //! The session's end of its outbox: a cursor, and what to write next.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::presence::Told;
 use super::ring::{Encoded, Taken};
-use super::{Closing, Heads, Outbox, Ring, Seated, Slot};
+use super::{Closing, Outbox, Ring, Seated, Slot, Unsent};
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{Epoch, Framing, Sid};
 use crate::room::Side;
@@ -39,7 +38,6 @@ pub struct Reader {
 
 struct Cursor {
     ring: Arc<Ring>,
-    heads: watch::Receiver<Heads>,
     epoch: Epoch,
     next: u64,
     /// Whether it may begin later than asked. Once a message or an ordered entry has left, its
@@ -103,7 +101,7 @@ impl Reader {
     }
 
     /// Adds whole frames to `unsent`, about [`GATHER_BYTES`] of them, and counts them.
-    pub fn fill(&mut self, unsent: &mut VecDeque<Bytes>, tally: &mut Tally) -> Filled {
+    pub fn fill(&mut self, unsent: &mut Unsent, tally: &mut Tally) -> Filled {
         let mut gathered = 0;
         loop {
             let mut private = self.outbox.private();
@@ -155,8 +153,10 @@ impl Reader {
                     tally.frames += next - cursor.next;
                     cursor.next = next;
                     gathered += bytes.len();
-                    if !bytes.is_empty() {
-                        unsent.push_back(bytes);
+                    unsent.push_back(bytes); // nothing of it may be for this profile
+                    // Nothing waits for its place, and nothing is left: no need to look again.
+                    if until == u64::MAX && cursor.ring.head() < next {
+                        return cursor.fill_rest(self.outbox.framing, unsent, tally);
                     }
                 }
                 Taken::Behind => return Filled::CatchUp { from: cursor.next },
@@ -166,7 +166,7 @@ impl Reader {
     }
 
     /// Adds what the store had from the cursor on.
-    pub fn caught_up(&mut self, slice: &Slice, unsent: &mut VecDeque<Bytes>) -> Result<(), Lost> {
+    pub fn caught_up(&mut self, slice: &Slice, unsent: &mut Unsent) -> Result<(), Lost> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         if slice.epoch != cursor.epoch {
             return Err(Lost::Epoch);
@@ -202,7 +202,7 @@ impl Reader {
     }
 
     /// Adds what skips the order, for a session's last write.
-    pub fn take_urgent(&mut self, unsent: &mut VecDeque<Bytes>) {
+    pub fn take_urgent(&mut self, unsent: &mut Unsent) {
         let mut private = self.outbox.private();
         let own = private.urgent.drain(..).filter(|entry| entry.side.is_none());
         unsent.extend(own.map(|entry| entry.frame));
@@ -213,30 +213,24 @@ impl Reader {
         self.outbox.private().closing
     }
 
-    /// Waits until there may be something to [`fill`](Self::fill) with; unless `wants_more`, only
-    /// for the session's end. Cancel-safe.
-    pub async fn changed(&mut self, wants_more: bool) {
-        let Self { outbox, cursor } = self;
-        let queue = poll_fn(|cx| outbox.poll_changed(cx, !wants_more));
-        match cursor {
-            // The ring lives as long as the cursor: its sender cannot be gone.
-            Some(cursor) if wants_more => tokio::select! {
-                () = queue => {}
-                _ = cursor.heads.changed() => {}
-            },
-            _ => queue.await,
-        }
+    /// Ready when there may be something to [`fill`](Self::fill) with; unless `wants_more`, only
+    /// for the session's end.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>, wants_more: bool) -> Poll<()> {
+        self.outbox.poll_changed(cx, !wants_more)
+    }
+
+    /// Waits until there may be something to [`fill`](Self::fill) with. Cancel-safe.
+    pub async fn changed(&mut self) {
+        std::future::poll_fn(|cx| self.poll_changed(cx, true)).await;
     }
 }
 
 impl Cursor {
     fn new(seated: Seated) -> Self {
-        let heads = seated.ring.heads();
-        let ephemeral = heads.borrow().ephemeral;
+        let ephemeral = seated.ring.ephemeral();
         let Seated { ring, epoch, start, may_skip, sid, presence, presence_version } = seated;
         Self {
             ring,
-            heads,
             epoch,
             next: start,
             may_skip,
@@ -249,17 +243,11 @@ impl Cursor {
     }
 
     /// What comes behind all messages: changes of who is here, then what may be dropped.
-    fn fill_rest(
-        &mut self,
-        framing: Framing,
-        unsent: &mut VecDeque<Bytes>,
-        tally: &mut Tally,
-    ) -> Filled {
-        let heads = *self.heads.borrow();
+    fn fill_rest(&mut self, framing: Framing, unsent: &mut Unsent, tally: &mut Tally) -> Filled {
         let Some(wish) = self.presence else { return Filled::Enough };
         while !self.asked_for_members {
             let version = self.presence_version;
-            match self.ring.changes.after(version, heads.presence, wish, framing) {
+            match self.ring.changes.after(version, self.ring.presence(), wish, framing) {
                 Told::Change(frame, version) => {
                     self.presence_version = version;
                     tally.frames += 1;
@@ -272,7 +260,7 @@ impl Cursor {
                 }
             }
         }
-        if heads.ephemeral > self.ephemeral && unsent.is_empty() {
+        if self.ring.ephemeral() > self.ephemeral && unsent.is_empty() {
             self.ephemeral = self.ring.slots.after(self.ephemeral, &mut tally.ephemerals);
             tally.ephemerals.retain(|slot| slot.from() != self.sid);
         }
@@ -310,7 +298,7 @@ mod tests {
         ring: Arc<Ring>,
         outbox: Arc<Outbox>,
         reader: Reader,
-        unsent: VecDeque<Bytes>,
+        unsent: Unsent,
     }
 
     impl Fixture {
@@ -328,7 +316,7 @@ mod tests {
                 presence_version: 0,
             });
             let reader = Reader::new(outbox.clone());
-            Self { ring, outbox, reader, unsent: VecDeque::new() }
+            Self { ring, outbox, reader, unsent: Unsent::new() }
         }
 
         fn fill(&mut self) -> Filled {
@@ -337,7 +325,8 @@ mod tests {
 
         /// What was written, without the WebSocket headers.
         fn written(&mut self) -> String {
-            let bytes: Vec<u8> = self.unsent.drain(..).flatten().collect();
+            let unsent = std::mem::take(&mut self.unsent);
+            let bytes: Vec<u8> = unsent.iter().flatten().copied().collect();
             let mut text = String::new();
             let mut rest = &bytes[..];
             while let [_, length, tail @ ..] = rest {
@@ -553,10 +542,11 @@ mod tests {
         let mut fix = Fixture::seated(1, 0, false);
         fix.fill();
         fix.ring.push(vec![message(1)]);
-        fix.reader.changed(true).await;
+        fix.outbox.notice();
+        fix.reader.changed().await;
         fix.outbox.send(frame("x"), false);
-        fix.reader.changed(true).await;
-        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed(true)).await;
+        fix.reader.changed().await;
+        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed()).await;
         assert!(nothing.is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! What a room broadcasts, once for all of its members.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Policy;
@@ -20,23 +20,22 @@ use crate::store::{BodyKind, Message};
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A bounded, append-only window on a room's newest messages.
+///
+/// It wakes nobody: whoever changed it tells the outboxes, once for all that changed.
 pub struct Ring {
     policy: Policy,
     window: Mutex<Window>,
     pub(super) changes: Changes,
     pub(super) slots: Slots,
-    heads: watch::Sender<Heads>,
+    heads: Heads,
 }
 
-/// The newest of everything that a room broadcasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heads {
-    /// The newest message.
-    pub message: u64,
-    /// The newest change of who is here.
-    pub presence: u64,
-    /// The newest ephemeral.
-    pub ephemeral: u64,
+/// The newest of everything that a room broadcasts. Stored after what they speak of.
+#[derive(Debug, Default)]
+struct Heads {
+    message: AtomicU64,
+    presence: AtomicU64,
+    ephemeral: AtomicU64,
 }
 
 #[derive(Default)]
@@ -117,33 +116,38 @@ pub(super) enum Taken {
 impl Ring {
     /// A ring of a room whose newest message is `newest`.
     pub fn new(newest: u64, policy: Policy) -> Arc<Self> {
-        let heads = watch::Sender::new(Heads { message: newest, ..Heads::default() });
+        let heads = Heads { message: newest.into(), ..Heads::default() };
         let (window, changes, slots) = (Mutex::default(), Changes::default(), Slots::default());
         Arc::new(Self { policy, window, changes, slots, heads })
     }
 
     /// The newest message that was heard.
     pub fn head(&self) -> u64 {
-        self.heads.borrow().message
+        self.heads.message.load(Ordering::Acquire)
     }
 
-    /// Tells of everything new.
-    pub fn heads(&self) -> watch::Receiver<Heads> {
-        self.heads.subscribe()
+    /// The newest change of who is here.
+    pub(super) fn presence(&self) -> u64 {
+        self.heads.presence.load(Ordering::Acquire)
+    }
+
+    /// The newest ephemeral.
+    pub(super) fn ephemeral(&self) -> u64 {
+        self.heads.ephemeral.load(Ordering::Acquire)
     }
 
     /// Tells everybody of a change of who is here.
     pub fn change(&self, change: Change) {
         let version = change.version;
         self.changes.push(change, self.policy.presence_bytes, Instant::now());
-        self.heads.send_modify(|heads| heads.presence = version);
+        self.heads.presence.store(version, Ordering::Release);
     }
 
     /// Lets everybody but its author see an ephemeral.
     pub fn show(&self, ephemeral: Ephemeral) {
-        let number = self.heads.borrow().ephemeral + 1; // the keeper alone counts here
+        let number = self.ephemeral() + 1; // the keeper alone counts here
         self.slots.put(number, ephemeral, Instant::now());
-        self.heads.send_modify(|heads| heads.ephemeral = number);
+        self.heads.ephemeral.store(number, Ordering::Release);
     }
 
     /// Lets everybody hear messages: they are on disk, in order, and follow the newest.
@@ -170,7 +174,7 @@ impl Ring {
         }
         drop(window);
         self.expire_messages(heard_at);
-        self.heads.send_modify(|heads| heads.message = newest);
+        self.heads.message.store(newest, Ordering::Release);
     }
 
     /// Lets go of what is older than `ring_age`; says when there will be something again.
@@ -201,7 +205,7 @@ impl Ring {
     /// before belongs to another log.
     pub fn start(&self, newest: u64) {
         self.clear();
-        self.heads.send_modify(|heads| heads.message = newest);
+        self.heads.message.store(newest, Ordering::Release);
     }
 
     /// The piece at a cursor that stands at `next`, with nothing later than `until` in it.
@@ -211,15 +215,18 @@ impl Ring {
             return Taken::UpToDate;
         }
         let window = self.window();
-        let at = window.chunks.partition_point(|chunk| chunk.end() <= next);
-        let Some(chunk) = window.chunks.get(at).filter(|chunk| chunk.first() <= next) else {
-            return Taken::Behind;
-        };
-        let chunk = chunk.clone();
-        drop(window);
+        let Some(chunk) = window.chunk_of(next) else { return Taken::Behind };
         let end = chunk.end().min(until.saturating_add(1)).min(head + 1);
         let index = |seq: u64| (seq - chunk.first()) as usize;
-        Taken::Piece(chunk.encoded(framing).piece(index(next), index(end)), end)
+        let (first, end_index) = (index(next), index(end));
+        // Nearly everybody comes for what another has encoded already: no need to hold the chunk
+        // itself, whose count of holders all of them would change.
+        if let Some(encoded) = chunk.encoded[framing.index()].get() {
+            return Taken::Piece(encoded.piece(first, end_index), end);
+        }
+        let chunk = chunk.clone();
+        drop(window);
+        Taken::Piece(chunk.encoded(framing).piece(first, end_index), end)
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
@@ -228,6 +235,15 @@ impl Ring {
 }
 
 impl Window {
+    /// The chunk that holds a message. Most readers come for the newest.
+    fn chunk_of(&self, seq: u64) -> Option<&Arc<Chunk>> {
+        let newest = self.chunks.back().filter(|chunk| chunk.first() <= seq);
+        newest.or_else(|| {
+            let at = self.chunks.partition_point(|chunk| chunk.end() <= seq);
+            self.chunks.get(at).filter(|chunk| chunk.first() <= seq)
+        })
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(chunk) = self.chunks.pop_front() {
             self.bytes -= chunk.bytes;

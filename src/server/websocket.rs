@@ -10,7 +10,6 @@
 
 mod boundary;
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -30,6 +29,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use self::boundary::Boundary;
 use super::Context;
+use crate::outbox::Unsent;
 use crate::protocol::framing::{websocket_close, websocket_ping};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
 use crate::room::Side;
@@ -216,11 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         }
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Cx<'_>,
-        unsent: &mut VecDeque<Bytes>,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Cx<'_>, unsent: &mut Unsent) -> Poll<io::Result<usize>> {
         if unsent.is_empty() {
             if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
                 self.unflushed = false;
@@ -228,9 +224,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
             return Poll::Pending;
         }
         let mut pieces = [IoSlice::new(&[]); PIECES];
-        let count = unsent.len().min(PIECES);
+        let mut count = 0;
         for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
             *piece = IoSlice::new(bytes);
+            count += 1;
         }
         let written = match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -239,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
             Poll::Pending => return Poll::Pending,
         };
         self.unflushed = true;
-        advance(unsent, written);
+        unsent.advance(written);
         Poll::Ready(Ok(written))
     }
 
@@ -263,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
         unsent.extend(close.map(|(code, text)| websocket_close(code, text)));
         let mut io = self.io;
         let write = async {
-            for bytes in &unsent {
+            for bytes in unsent.iter() {
                 io.write_all(bytes).await?;
             }
             io.shutdown().await // flushes first, then ends our direction
@@ -280,18 +277,6 @@ async fn discard(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = [0; 1024];
     while io.read(&mut buffer).await? > 0 {}
     Ok(())
-}
-
-/// Drops the first `count` bytes.
-pub(super) fn advance(unsent: &mut VecDeque<Bytes>, mut count: usize) {
-    while let Some(front) = unsent.front_mut() {
-        if front.len() > count {
-            front.advance(count);
-            return;
-        }
-        count -= front.len();
-        unsent.pop_front();
-    }
 }
 
 fn end_of(error: &Error) -> End {

@@ -7,7 +7,6 @@
 
 mod beside;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
@@ -26,8 +25,9 @@ use wtransport::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 
 use self::beside::{Beside, What};
 use super::door::{self, Caller, Door, Refusal};
-use super::websocket::{HANDSHAKE, advance};
+use super::websocket::HANDSHAKE;
 use super::{Context, QuicSettings};
+use crate::outbox::Unsent;
 use crate::protocol::framing::{kind_of, varint};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
 use crate::room::Side;
@@ -290,25 +290,22 @@ impl Link for WebTransportLink {
         }
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Cx<'_>,
-        unsent: &mut VecDeque<Bytes>,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Cx<'_>, unsent: &mut Unsent) -> Poll<io::Result<usize>> {
         if unsent.is_empty() {
             return Poll::Pending;
         }
         // quinn keeps the pieces themselves: nothing is copied.
         let mut pieces = [const { Bytes::new() }; PIECES];
-        let count = unsent.len().min(PIECES);
+        let mut count = 0;
         for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
             *piece = bytes.clone();
+            count += 1;
         }
         let write = self.send.quic_stream_mut().write_chunks(&mut pieces[..count]);
         match pin!(write).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(written)) => {
-                advance(unsent, written.bytes);
+                unsent.advance(written.bytes);
                 Poll::Ready(Ok(written.bytes))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
@@ -338,7 +335,7 @@ impl Link for WebTransportLink {
             return;
         }
         let say = async {
-            for bytes in &unsent {
+            for bytes in unsent.iter() {
                 self.send.write_all(bytes).await.ok()?;
             }
             self.send.finish().await.ok() // waits until all of it is acknowledged

@@ -1,10 +1,12 @@
 //! The sessions of this process: how many there may be, and how they are sent home.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// How long the last sessions may take to leave once all were told to.
@@ -23,7 +25,18 @@ struct Shared {
     limit: usize,
     count: AtomicUsize,
     left: Notify,
-    drain: watch::Sender<Option<Duration>>,
+    /// Set once: the spread of their returns. Every session looks at it in every turn, so it is
+    /// never written otherwise.
+    drain: OnceLock<Duration>,
+    next: AtomicU64,
+    /// Whom to wake for it.
+    waits: Mutex<HashMap<u64, Waker>>,
+}
+
+impl Shared {
+    fn waits(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why nobody may enter.
@@ -38,15 +51,23 @@ pub enum NotNow {
 /// One session's place; given back when dropped.
 pub struct Entered {
     shared: Arc<Shared>,
-    drain: watch::Receiver<Option<Duration>>,
+    number: u64,
+    /// Who was last entered among those to wake.
+    waits: Option<Waker>,
 }
 
 impl Sessions {
     /// Nobody yet, and at most `limit`.
     pub fn new(limit: usize) -> Self {
-        let (count, left) = (AtomicUsize::new(0), Notify::new());
-        let drain = watch::Sender::new(None);
-        Self { shared: Arc::new(Shared { limit, count, left, drain }) }
+        let shared = Shared {
+            limit,
+            count: AtomicUsize::new(0),
+            left: Notify::new(),
+            drain: OnceLock::new(),
+            next: AtomicU64::new(0),
+            waits: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Takes a place.
@@ -54,7 +75,8 @@ impl Sessions {
         let shared = self.shared.clone();
         let before = shared.count.fetch_add(1, Ordering::SeqCst);
         // From here on dropping gives the place back, also on refusal.
-        let entered = Entered { drain: shared.drain.subscribe(), shared };
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        let entered = Entered { shared, number, waits: None };
         if self.is_draining() {
             return Err(NotNow::Draining);
         }
@@ -71,7 +93,7 @@ impl Sessions {
 
     /// Whether everybody is being sent home.
     pub fn is_draining(&self) -> bool {
-        self.shared.drain.borrow().is_some()
+        self.shared.drain.get().is_some()
     }
 
     /// Sends everybody home, each with its own moment to come back within a spread of a second
@@ -79,7 +101,10 @@ impl Sessions {
     /// ten seconds.
     pub async fn drain(&self, cap: Duration) -> Duration {
         let spread = Duration::from_millis(self.count() as u64 * 1_000 / PER_SECOND).min(cap);
-        self.shared.drain.send_replace(Some(spread));
+        let spread = *self.shared.drain.get_or_init(|| spread);
+        // Who comes to wait from now on looks first, and finds it.
+        let waits = std::mem::take(&mut *self.shared.waits());
+        waits.into_values().for_each(Waker::wake);
         let all_left = async {
             loop {
                 let mut left = std::pin::pin!(self.shared.left.notified());
@@ -96,21 +121,30 @@ impl Sessions {
 }
 
 impl Entered {
-    /// Waits until everybody is sent home: the spread of their returns.
-    pub async fn drained(&mut self) -> Duration {
-        let spread = match self.drain.wait_for(Option::is_some).await {
-            Ok(spread) => *spread,
-            Err(_) => None, // cannot be: the sender lives in `shared`
-        };
-        match spread {
-            Some(spread) => spread,
-            None => std::future::pending().await,
+    /// Ready when everybody is sent home: the spread of their returns. The task that polled
+    /// last is woken for it.
+    pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        if let Some(spread) = self.shared.drain.get() {
+            return Poll::Ready(*spread);
         }
+        if self.waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.waits = Some(cx.waker().clone());
+        self.shared.waits().insert(self.number, cx.waker().clone());
+        // It may have come between the look and the entry.
+        self.shared.drain.get().map_or(Poll::Pending, |spread| Poll::Ready(*spread))
+    }
+
+    /// Waits until everybody is sent home.
+    pub async fn drained(&mut self) -> Duration {
+        std::future::poll_fn(|cx| self.poll_drained(cx)).await
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.shared.waits().remove(&self.number);
         if self.shared.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.shared.left.notify_waiters();
         }

@@ -1,12 +1,9 @@
 //! The last words to a client.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::Link;
-use crate::outbox::Closing;
+use crate::outbox::{Closing, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::{CloseReason, Profile};
@@ -15,7 +12,7 @@ use crate::protocol::{CloseReason, Profile};
 #[derive(Debug)]
 pub struct Farewell {
     /// What is still to be written: the rest of a frame, then the close in-band.
-    pub unsent: VecDeque<Bytes>,
+    pub unsent: Unsent,
     /// The code and text of the transport's own close; none if the client closed first.
     pub close: Option<(u16, &'static str)>,
     /// How long each step may take.
@@ -25,7 +22,7 @@ pub struct Farewell {
 impl Farewell {
     /// A goodbye of ours: v1 clients are told in-band first, on both transports.
     pub(super) fn ours<L: Link>(
-        mut unsent: VecDeque<Bytes>,
+        mut unsent: Unsent,
         profile: Profile,
         closing: Closing,
         linger: Duration,
@@ -40,7 +37,7 @@ impl Farewell {
     }
 
     /// The client closed: only what its transport owes it is written.
-    pub(super) fn theirs(unsent: VecDeque<Bytes>, linger: Duration) -> Self {
+    pub(super) fn theirs(unsent: Unsent, linger: Duration) -> Self {
         Self { unsent, close: None, linger }
     }
 }

@@ -18,7 +18,7 @@ use super::seed::Seed;
 use super::{End, Farewell, Link, Place, Received, dice};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
-use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally};
+use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Refusal, ServerFrame};
 use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
@@ -39,7 +39,7 @@ pub(super) struct Life<L> {
     connection: Connection,
     reader: Reader,
     /// Chosen for the wire, not yet taken by it.
-    unsent: VecDeque<Bytes>,
+    unsent: Unsent,
     /// Where mail goes once the session has asked for a seat.
     mailbox: Option<Arc<Mailbox>>,
     /// Mail that found the mailbox full; nothing is read until it is gone.
@@ -102,7 +102,7 @@ impl<L: Link> Life<L> {
             profile,
             connection: place.dispatcher.connection(),
             reader: Reader::new(outbox),
-            unsent: VecDeque::new(),
+            unsent: Unsent::new(),
             mailbox: None,
             waiting: None,
             in_flight: 0,
@@ -251,38 +251,43 @@ impl<L: Link> Life<L> {
         }
     }
 
-    async fn wait(&mut self, alarm: Pin<&mut Sleep>) -> Happened {
+    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> Happened {
         let reads = self.reads();
         if !reads {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
-        if idle && self.unsent.capacity() > 0 {
-            self.unsent = VecDeque::new(); // an idle session holds no buffer
-        }
         let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
         let mut space = match mailbox {
             Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
             _ => None,
         };
-        tokio::select! {
-            happened = poll_fn(|cx| {
-                let happened = poll_link(link, unsent, reads, *wrote, cx);
-                if happened.is_ready() {
-                    return happened;
-                }
-                if let Some(slice) = catching_up && let Poll::Ready(slice) = slice.as_mut().poll(cx) {
-                    return Poll::Ready(Happened::CaughtUp(slice));
-                }
-                if let Some(space) = &mut space && space.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Happened::Space);
-                }
-                Poll::Pending
-            }) => happened,
-            () = reader.changed(idle) => Happened::Changed,
-            () = alarm => Happened::Alarm,
-            spread = place.entered.drained() => Happened::Drained(spread),
-        }
+        // By hand, not `select!`: a busy room does this for every member and every message, and
+        // whatever is waited for here keeps no list of its own to enter and to leave. Nothing is
+        // starved by the order: every turn begins by filling, and looks at the clock.
+        poll_fn(|cx| {
+            if let Poll::Ready(happened) = poll_link(link, unsent, reads, *wrote, cx) {
+                return Poll::Ready(happened);
+            }
+            if reader.poll_changed(cx, idle).is_ready() {
+                return Poll::Ready(Happened::Changed);
+            }
+            if let Some(slice) = catching_up
+                && let Poll::Ready(slice) = slice.as_mut().poll(cx)
+            {
+                return Poll::Ready(Happened::CaughtUp(slice));
+            }
+            if let Some(space) = &mut space
+                && space.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Happened::Space);
+            }
+            if let Poll::Ready(spread) = place.entered.poll_drained(cx) {
+                return Poll::Ready(Happened::Drained(spread));
+            }
+            alarm.as_mut().poll(cx).map(|()| Happened::Alarm)
+        })
+        .await
     }
 
     /// Whether the client is read from: not while its mail waits or it is owed too much, nor
@@ -444,7 +449,7 @@ impl<L: Link> Life<L> {
 
 fn poll_link<L: Link>(
     link: &mut L,
-    unsent: &mut VecDeque<Bytes>,
+    unsent: &mut Unsent,
     reads: bool,
     read_first: bool,
     cx: &mut Context<'_>,

@@ -1,12 +1,12 @@
 //! What a transport gives a session.
 
-use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::Farewell;
+use crate::outbox::Unsent;
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
 
@@ -25,11 +25,7 @@ pub trait Link: Send + 'static {
 
     /// Takes from the front of `unsent` what the transport takes now, and says how many bytes.
     /// Pending while there is nothing to take or no room for it. Cancel-safe.
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        unsent: &mut VecDeque<Bytes>,
-    ) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, unsent: &mut Unsent) -> Poll<io::Result<usize>>;
 
     /// A frame that the transport's own protocol owes the client: a WebSocket's pong, or the
     /// answer to its close. It leaves between two frames like any other.

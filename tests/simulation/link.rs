@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use dormouse::outbox::{Closing, Filled, Lost, Outbox, Policy, Reader, Tally};
+use dormouse::outbox::{Closing, Filled, Lost, Outbox, Policy, Reader, Tally, Unsent};
 use dormouse::protocol::framing::varint;
 use dormouse::protocol::{Framing, Profile};
 use dormouse::room::Connection;
@@ -108,7 +108,7 @@ impl Link {
 
     /// Everything there is to read now, frame by frame, and whether that was the end.
     pub fn read(&mut self, disk: &Disk) -> (Vec<Bytes>, Option<End>) {
-        let mut unsent = VecDeque::new();
+        let mut unsent = Unsent::new();
         let end = loop {
             match self.reader.fill(&mut unsent, &mut Tally::default()) {
                 Filled::Enough => break None,
@@ -128,7 +128,7 @@ impl Link {
                 }
             }
         };
-        let bytes: Vec<u8> = unsent.into_iter().flatten().collect();
+        let bytes: Vec<u8> = unsent.iter().flatten().copied().collect();
         (unwrap(self.framing, bytes.into()), end)
     }
 }
