@@ -121,11 +121,7 @@ pub struct Closing {
 impl Outbox {
     /// An empty outbox for a session of this framing.
     pub fn new(framing: Framing, policy: &Policy) -> Arc<Self> {
-        Arc::new(Self {
-            framing,
-            outbox_bytes: policy.outbox_bytes,
-            private: Mutex::default(),
-        })
+        Arc::new(Self { framing, outbox_bytes: policy.outbox_bytes, private: Mutex::default() })
     }
 
     /// How this session's frames are wrapped.

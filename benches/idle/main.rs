@@ -104,8 +104,10 @@ fn main() {
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut values = Map::new();
-    println!("{:<13} {:>6}  {:>9} {:>9} {:>9}  of the process; of the kernel, both ends",
-        "", "", "idle", "minute", "all left");
+    println!(
+        "{:<13} {:>6}  {:>9} {:>9} {:>9}  of the process; of the kernel, both ends",
+        "", "", "idle", "minute", "all left"
+    );
     for kind in Kind::ALL {
         if options.only.as_ref().is_none_or(|only| only == kind.name()) {
             values.insert(kind.name().to_owned(), runtime.block_on(measure(kind, &options)));
@@ -147,9 +149,12 @@ async fn measure(kind: Kind, options: &Options) -> Value {
     tokio::time::sleep(SETTLE).await;
     let left = Memory::of(server.id());
 
-    let each = |now: Memory| (now.process_bytes as f64 - before.process_bytes as f64) / count as f64 / 1024.0;
+    let each = |now: Memory| {
+        (now.process_bytes as f64 - before.process_bytes as f64) / count as f64 / 1024.0
+    };
     let kernel = (idle.kernel_bytes as f64 - before.kernel_bytes as f64) / count as f64 / 1024.0;
-    let show = |now: Option<Memory>| now.map_or("-".to_owned(), |now| format!("{:.2} KiB", each(now)));
+    let show =
+        |now: Option<Memory>| now.map_or("-".to_owned(), |now| format!("{:.2} KiB", each(now)));
     println!(
         "{:<13} {count:>6}  {:>9} {:>9} {:>9}  kernel {kernel:.1} KiB, process before {:.1} MiB",
         kind.name(),

@@ -111,7 +111,8 @@ impl People {
                 self.all.spawn(async move {
                     let url = format!("https://{address}/rooms/r{room}/wt");
                     let connection = endpoint.connect(url).await.unwrap();
-                    let (mut send, mut receive) = connection.open_bi().await.unwrap().await.unwrap();
+                    let (mut send, mut receive) =
+                        connection.open_bi().await.unwrap().await.unwrap();
                     send.write_all(&frame(HELLO)).await.unwrap();
                     let mut read = BytesMut::new();
                     let mut buffer = [0; 1024];

@@ -1,10 +1,12 @@
 //! The sessions of this process: how many there may be, and how they are sent home.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// How long the last sessions may take to leave once all were told to.
@@ -23,7 +25,17 @@ struct Shared {
     limit: usize,
     count: AtomicUsize,
     left: Notify,
-    drain: watch::Sender<Option<Duration>>,
+    is_draining: AtomicBool,
+    drain: Mutex<Drain>,
+}
+
+/// Who is to be told. Not a channel: each session would hold a place in its list of waiters,
+/// many times the size of a waker, for an hour that comes once.
+#[derive(Default)]
+struct Drain {
+    spread: Option<Duration>,
+    waiting: Vec<Option<Waker>>,
+    free: Vec<usize>,
 }
 
 /// Why nobody may enter.
@@ -38,15 +50,16 @@ pub enum NotNow {
 /// One session's place; given back when dropped.
 pub struct Entered {
     shared: Arc<Shared>,
-    drain: watch::Receiver<Option<Duration>>,
+    /// Its place among those who are to be told, once it waits, and the waker there.
+    waits: Option<(usize, Waker)>,
 }
 
 impl Sessions {
     /// Nobody yet, and at most `limit`.
     pub fn new(limit: usize) -> Self {
         let (count, left) = (AtomicUsize::new(0), Notify::new());
-        let drain = watch::Sender::new(None);
-        Self { shared: Arc::new(Shared { limit, count, left, drain }) }
+        let (is_draining, drain) = (AtomicBool::new(false), Mutex::default());
+        Self { shared: Arc::new(Shared { limit, count, left, is_draining, drain }) }
     }
 
     /// Takes a place.
@@ -54,7 +67,7 @@ impl Sessions {
         let shared = self.shared.clone();
         let before = shared.count.fetch_add(1, Ordering::SeqCst);
         // From here on dropping gives the place back, also on refusal.
-        let entered = Entered { drain: shared.drain.subscribe(), shared };
+        let entered = Entered { shared, waits: None };
         if self.is_draining() {
             return Err(NotNow::Draining);
         }
@@ -71,7 +84,7 @@ impl Sessions {
 
     /// Whether everybody is being sent home.
     pub fn is_draining(&self) -> bool {
-        self.shared.drain.borrow().is_some()
+        self.shared.is_draining.load(Ordering::SeqCst)
     }
 
     /// Sends everybody home, each with its own moment to come back within a spread of a second
@@ -79,7 +92,13 @@ impl Sessions {
     /// ten seconds.
     pub async fn drain(&self, cap: Duration) -> Duration {
         let spread = Duration::from_millis(self.count() as u64 * 1_000 / PER_SECOND).min(cap);
-        self.shared.drain.send_replace(Some(spread));
+        let waiting = {
+            let mut drain = self.shared.drain();
+            drain.spread = Some(spread);
+            self.shared.is_draining.store(true, Ordering::SeqCst);
+            std::mem::take(&mut drain.waiting)
+        };
+        waiting.into_iter().flatten().for_each(Waker::wake);
         let all_left = async {
             loop {
                 let mut left = std::pin::pin!(self.shared.left.notified());
@@ -96,21 +115,62 @@ impl Sessions {
 }
 
 impl Entered {
-    /// Waits until everybody is sent home: the spread of their returns.
+    /// Waits until everybody is sent home: the spread of their returns. Cancel-safe.
     pub async fn drained(&mut self) -> Duration {
-        let spread = match self.drain.wait_for(Option::is_some).await {
-            Ok(spread) => *spread,
-            Err(_) => None, // cannot be: the sender lives in `shared`
+        poll_fn(|cx| self.poll_drained(cx)).await
+    }
+
+    /// As [`drained`](Self::drained), without a future to keep.
+    pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        let knows = self.waits.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker()));
+        if knows && !self.shared.is_draining.load(Ordering::SeqCst) {
+            return Poll::Pending; // a session's waker hardly ever changes: no lock is taken
+        }
+        let mut drain = self.shared.drain();
+        if let Some(spread) = drain.spread {
+            return Poll::Ready(spread);
+        }
+        let at = match self.waits {
+            Some((at, _)) => at,
+            None => drain.place(),
         };
-        match spread {
-            Some(spread) => spread,
-            None => std::future::pending().await,
+        drain.waiting[at] = Some(cx.waker().clone());
+        self.waits = Some((at, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Shared {
+    fn drain(&self) -> MutexGuard<'_, Drain> {
+        // Whatever panics under this lock leaves places that nobody uses, no more.
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drain {
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.waiting.push(None);
+            self.waiting.len() - 1
+        })
+    }
+
+    fn leave(&mut self, at: usize) {
+        if let Some(place) = self.waiting.get_mut(at) {
+            *place = None;
+            self.free.push(at);
+        }
+        if self.free.len() == self.waiting.len() {
+            (self.waiting, self.free) = Default::default(); // the last one takes the list along
         }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        if let Some((at, _)) = self.waits.take() {
+            self.shared.drain().leave(at);
+        }
         if self.shared.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.shared.left.notify_waiters();
         }

@@ -277,11 +277,10 @@ impl<L: Link> Life<L> {
                 if let Some(space) = &mut space && space.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Happened::Space);
                 }
-                Poll::Pending
+                place.entered.poll_drained(cx).map(Happened::Drained)
             }) => happened,
             () = reader.changed(idle) => Happened::Changed,
             () = alarm => Happened::Alarm,
-            spread = place.entered.drained() => Happened::Drained(spread),
         }
     }
 
@@ -307,9 +306,7 @@ impl<L: Link> Life<L> {
         let outbox = self.reader.outbox().clone();
         let letter = Letter::Mail(Mail::Join(Box::new(join)), Some(outbox));
         let room = self.place.room.clone();
-        // Boxed: it happens once, and its room in the session's task would stay.
-        let delivered = Box::pin(self.place.dispatcher.deliver(&room, letter));
-        self.mailbox = Some(delivered.await);
+        self.mailbox = Some(self.place.dispatcher.deliver(&room, letter).await);
         Ok(())
     }
 

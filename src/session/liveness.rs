@@ -78,7 +78,9 @@ impl Liveness {
             return Due::End(CloseReason::NoHello);
         }
         match (self.owed_since, self.pinged_at) {
-            (Some(since), _) if since + self.settings.stalled_after <= now => Due::End(CloseReason::TooSlow),
+            (Some(since), _) if since + self.settings.stalled_after <= now => {
+                Due::End(CloseReason::TooSlow)
+            }
             (None, Some(pinged)) if pinged + self.settings.pong_timeout <= now => {
                 Due::End(CloseReason::HeartbeatLost)
             }

@@ -17,7 +17,9 @@ impl<L: Link> Life<L> {
         let frame = if is_greeted { decode(kind, body) } else { decode_first(kind, body) };
         match frame {
             Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
-            Ok(ClientFrame::Hello(hello)) if !is_greeted => return Box::pin(self.hello(*hello)).await,
+            Ok(ClientFrame::Hello(hello)) if !is_greeted => {
+                return Box::pin(self.hello(*hello)).await;
+            }
             Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Publish(publish)) => {
                 if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
