@@ -336,7 +336,7 @@ mod tests {
         let mut reader = Reader::new(outbox.clone());
         let join = Join::new(dispatcher.connection(), Profile::V1, Sid(1), Author(1));
         dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
-        reader.changed(true).await;
+        reader.changed().await;
         reader.fill(&mut Default::default(), &mut Tally::default())
     }
 

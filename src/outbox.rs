@@ -16,6 +16,7 @@
 //!   with the next write, between two frames.
 //! - Nothing here waits: a reader that is slow only falls behind.
 
+mod board;
 mod ephemerals;
 mod presence;
 mod reader;
@@ -32,6 +33,7 @@ use crate::protocol::v1::PresenceWish;
 use crate::protocol::{CloseReason, Epoch, Framing, Sid};
 use crate::room::Side;
 
+pub use board::{Board, Onlooker};
 pub use ephemerals::Slot;
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};

@@ -68,7 +68,7 @@ impl Talk {
                 return;
             }
             match filled {
-                Filled::Enough if unsent.is_empty() => self.reader.changed(true).await,
+                Filled::Enough if unsent.is_empty() => self.reader.changed().await,
                 Filled::Enough => {}
                 other => panic!("{other:?}"),
             }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::presence::Told;
 use super::ring::{Encoded, Taken};
-use super::{Closing, Heads, Outbox, Ring, Seated, Slot};
+use super::{Closing, Onlooker, Outbox, Ring, Seated, Slot};
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{Epoch, Framing, Sid};
 use crate::room::Side;
@@ -39,7 +39,7 @@ pub struct Reader {
 
 struct Cursor {
     ring: Arc<Ring>,
-    heads: watch::Receiver<Heads>,
+    heads: Onlooker,
     epoch: Epoch,
     next: u64,
     /// Whether it may begin later than asked. Once a message or an ordered entry has left, its
@@ -213,26 +213,36 @@ impl Reader {
         self.outbox.private().closing
     }
 
-    /// Waits until there may be something to [`fill`](Self::fill) with; unless `wants_more`, only
-    /// for the session's end. Cancel-safe.
-    pub async fn changed(&mut self, wants_more: bool) {
-        let Self { outbox, cursor } = self;
-        let queue = poll_fn(|cx| outbox.poll_changed(cx, !wants_more));
-        match cursor {
-            // The ring lives as long as the cursor: its sender cannot be gone.
-            Some(cursor) if wants_more => tokio::select! {
-                () = queue => {}
-                _ = cursor.heads.changed() => {}
-            },
-            _ => queue.await,
+    /// Waits until there may be something to [`fill`](Self::fill) with. Cancel-safe.
+    pub async fn changed(&mut self) {
+        poll_fn(|cx| self.poll_changed(cx, true)).await;
+    }
+
+    /// As [`changed`](Self::changed), without a future to keep; unless it `wants_more`, only for
+    /// the session's end.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>, wants_more: bool) -> Poll<()> {
+        if self.outbox.poll_changed(cx, !wants_more).is_ready() {
+            return Poll::Ready(());
         }
+        match &mut self.cursor {
+            Some(Cursor { ring, heads, .. }) if wants_more => {
+                ring.heads.poll_changed(heads, cx).map(drop)
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.ring.heads.leave(&self.heads);
     }
 }
 
 impl Cursor {
     fn new(seated: Seated) -> Self {
-        let heads = seated.ring.heads();
-        let ephemeral = heads.borrow().ephemeral;
+        let heads = seated.ring.heads.look();
+        let ephemeral = seated.ring.heads.get().ephemeral;
         let Seated { ring, epoch, start, may_skip, sid, presence, presence_version } = seated;
         Self {
             ring,
@@ -255,7 +265,7 @@ impl Cursor {
         unsent: &mut VecDeque<Bytes>,
         tally: &mut Tally,
     ) -> Filled {
-        let heads = *self.heads.borrow();
+        let heads = self.ring.heads.get();
         let Some(wish) = self.presence else { return Filled::Enough };
         while !self.asked_for_members {
             let version = self.presence_version;
@@ -553,10 +563,10 @@ mod tests {
         let mut fix = Fixture::seated(1, 0, false);
         fix.fill();
         fix.ring.push(vec![message(1)]);
-        fix.reader.changed(true).await;
+        fix.reader.changed().await;
         fix.outbox.send(frame("x"), false);
-        fix.reader.changed(true).await;
-        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed(true)).await;
+        fix.reader.changed().await;
+        let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed()).await;
         assert!(nothing.is_err());
     }
 }

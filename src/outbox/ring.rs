@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Policy;
 use super::ephemerals::Slots;
 use super::presence::{Change, Changes};
+use super::{Board, Policy};
 use crate::protocol::framing::{HEADER_BYTES, wrap};
 use crate::protocol::{Framing, Profile, seed};
 use crate::room::Ephemeral;
@@ -25,7 +24,7 @@ pub struct Ring {
     window: Mutex<Window>,
     pub(super) changes: Changes,
     pub(super) slots: Slots,
-    heads: watch::Sender<Heads>,
+    pub(super) heads: Board<Heads>,
 }
 
 /// The newest of everything that a room broadcasts.
@@ -117,33 +116,28 @@ pub(super) enum Taken {
 impl Ring {
     /// A ring of a room whose newest message is `newest`.
     pub fn new(newest: u64, policy: Policy) -> Arc<Self> {
-        let heads = watch::Sender::new(Heads { message: newest, ..Heads::default() });
+        let heads = Board::new(Heads { message: newest, ..Heads::default() });
         let (window, changes, slots) = (Mutex::default(), Changes::default(), Slots::default());
         Arc::new(Self { policy, window, changes, slots, heads })
     }
 
     /// The newest message that was heard.
     pub fn head(&self) -> u64 {
-        self.heads.borrow().message
-    }
-
-    /// Tells of everything new.
-    pub fn heads(&self) -> watch::Receiver<Heads> {
-        self.heads.subscribe()
+        self.heads.get().message
     }
 
     /// Tells everybody of a change of who is here.
     pub fn change(&self, change: Change) {
         let version = change.version;
         self.changes.push(change, self.policy.presence_bytes, Instant::now());
-        self.heads.send_modify(|heads| heads.presence = version);
+        self.heads.change(|heads| heads.presence = version);
     }
 
     /// Lets everybody but its author see an ephemeral.
     pub fn show(&self, ephemeral: Ephemeral) {
-        let number = self.heads.borrow().ephemeral + 1; // the keeper alone counts here
+        let number = self.heads.get().ephemeral + 1; // the keeper alone counts here
         self.slots.put(number, ephemeral, Instant::now());
-        self.heads.send_modify(|heads| heads.ephemeral = number);
+        self.heads.change(|heads| heads.ephemeral = number);
     }
 
     /// Lets everybody hear messages: they are on disk, in order, and follow the newest.
@@ -170,7 +164,7 @@ impl Ring {
         }
         drop(window);
         self.expire_messages(heard_at);
-        self.heads.send_modify(|heads| heads.message = newest);
+        self.heads.change(|heads| heads.message = newest);
     }
 
     /// Lets go of what is older than `ring_age`; says when there will be something again.
@@ -201,7 +195,7 @@ impl Ring {
     /// before belongs to another log.
     pub fn start(&self, newest: u64) {
         self.clear();
-        self.heads.send_modify(|heads| heads.message = newest);
+        self.heads.change(|heads| heads.message = newest);
     }
 
     /// The piece at a cursor that stands at `next`, with nothing later than `until` in it.

@@ -1,13 +1,15 @@
 //! The sessions of this process: how many there may be, and how they are sent home.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::outbox::{Board, Onlooker};
 
 /// How long the last sessions may take to leave once all were told to.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -25,17 +27,7 @@ struct Shared {
     limit: usize,
     count: AtomicUsize,
     left: Notify,
-    is_draining: AtomicBool,
-    drain: Mutex<Drain>,
-}
-
-/// Who is to be told. Not a channel: each session would hold a place in its list of waiters,
-/// many times the size of a waker, for an hour that comes once.
-#[derive(Default)]
-struct Drain {
-    spread: Option<Duration>,
-    waiting: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    drain: Board<Option<Duration>>,
 }
 
 /// Why nobody may enter.
@@ -50,16 +42,15 @@ pub enum NotNow {
 /// One session's place; given back when dropped.
 pub struct Entered {
     shared: Arc<Shared>,
-    /// Its place among those who are to be told, once it waits, and the waker there.
-    waits: Option<(usize, Waker)>,
+    drain: Onlooker,
 }
 
 impl Sessions {
     /// Nobody yet, and at most `limit`.
     pub fn new(limit: usize) -> Self {
         let (count, left) = (AtomicUsize::new(0), Notify::new());
-        let (is_draining, drain) = (AtomicBool::new(false), Mutex::default());
-        Self { shared: Arc::new(Shared { limit, count, left, is_draining, drain }) }
+        let drain = Board::new(None);
+        Self { shared: Arc::new(Shared { limit, count, left, drain }) }
     }
 
     /// Takes a place.
@@ -67,7 +58,7 @@ impl Sessions {
         let shared = self.shared.clone();
         let before = shared.count.fetch_add(1, Ordering::SeqCst);
         // From here on dropping gives the place back, also on refusal.
-        let entered = Entered { shared, waits: None };
+        let entered = Entered { drain: shared.drain.look(), shared };
         if self.is_draining() {
             return Err(NotNow::Draining);
         }
@@ -84,7 +75,7 @@ impl Sessions {
 
     /// Whether everybody is being sent home.
     pub fn is_draining(&self) -> bool {
-        self.shared.is_draining.load(Ordering::SeqCst)
+        self.shared.drain.get().is_some()
     }
 
     /// Sends everybody home, each with its own moment to come back within a spread of a second
@@ -92,13 +83,7 @@ impl Sessions {
     /// ten seconds.
     pub async fn drain(&self, cap: Duration) -> Duration {
         let spread = Duration::from_millis(self.count() as u64 * 1_000 / PER_SECOND).min(cap);
-        let waiting = {
-            let mut drain = self.shared.drain();
-            drain.spread = Some(spread);
-            self.shared.is_draining.store(true, Ordering::SeqCst);
-            std::mem::take(&mut drain.waiting)
-        };
-        waiting.into_iter().flatten().for_each(Waker::wake);
+        self.shared.drain.change(|drain| *drain = Some(spread));
         let all_left = async {
             loop {
                 let mut left = std::pin::pin!(self.shared.left.notified());
@@ -122,55 +107,17 @@ impl Entered {
 
     /// As [`drained`](Self::drained), without a future to keep.
     pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let knows = self.waits.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker()));
-        if knows && !self.shared.is_draining.load(Ordering::SeqCst) {
-            return Poll::Pending; // a session's waker hardly ever changes: no lock is taken
-        }
-        let mut drain = self.shared.drain();
-        if let Some(spread) = drain.spread {
-            return Poll::Ready(spread);
-        }
-        let at = match self.waits {
-            Some((at, _)) => at,
-            None => drain.place(),
-        };
-        drain.waiting[at] = Some(cx.waker().clone());
-        self.waits = Some((at, cx.waker().clone()));
-        Poll::Pending
-    }
-}
-
-impl Shared {
-    fn drain(&self) -> MutexGuard<'_, Drain> {
-        // Whatever panics under this lock leaves places that nobody uses, no more.
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drain {
-    fn place(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.waiting.push(None);
-            self.waiting.len() - 1
-        })
-    }
-
-    fn leave(&mut self, at: usize) {
-        if let Some(place) = self.waiting.get_mut(at) {
-            *place = None;
-            self.free.push(at);
-        }
-        if self.free.len() == self.waiting.len() {
-            (self.waiting, self.free) = Default::default(); // the last one takes the list along
+        // It entered before: there is one change to see.
+        match self.shared.drain.poll_changed(&mut self.drain, cx) {
+            Poll::Ready(Some(spread)) => Poll::Ready(spread),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if let Some((at, _)) = self.waits.take() {
-            self.shared.drain().leave(at);
-        }
+        self.shared.drain.leave(&self.drain);
         if self.shared.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.shared.left.notify_waiters();
         }

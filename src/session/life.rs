@@ -277,9 +277,11 @@ impl<L: Link> Life<L> {
                 if let Some(space) = &mut space && space.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Happened::Space);
                 }
+                if reader.poll_changed(cx, idle).is_ready() {
+                    return Poll::Ready(Happened::Changed);
+                }
                 place.entered.poll_drained(cx).map(Happened::Drained)
             }) => happened,
-            () = reader.changed(idle) => Happened::Changed,
             () = alarm => Happened::Alarm,
         }
     }
