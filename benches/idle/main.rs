@@ -39,6 +39,8 @@ const FIRST: usize = 256;
 /// What is gathered for a moment (rings, news of who is here) is gone after this.
 const SETTLE: Duration = Duration::from_secs(4);
 const MINUTE: Duration = Duration::from_secs(70);
+/// Time enough for an allocator to give back what it will.
+const GONE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -146,7 +148,7 @@ async fn measure(kind: Kind, options: &Options) -> Value {
         false => None,
     };
     people.leave(count).await;
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(GONE).await;
     let left = Memory::of(server.id());
 
     let each = |now: Memory| {

@@ -291,3 +291,6 @@ fn end_of(error: &Error) -> End {
 
 /// How long a connection may take to become a session.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! leave, and only then is the connection closed.
 
 mod beside;
+mod h3;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -15,15 +16,16 @@ use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::debug;
-use wtransport::endpoint::{IncomingSession, SessionRequest};
-use wtransport::error::ConnectionError;
-use wtransport::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use wtransport_proto::error::ErrorCode;
 
-use self::beside::{Beside, What};
+use self::beside::{Beside, Gone, What};
+use self::h3::{Request, Session};
 use super::door::{self, Caller, Door, Refusal};
 use super::websocket::HANDSHAKE;
 use super::{Context, QuicSettings};
@@ -58,21 +60,20 @@ pub fn listen(
     tls: rustls::ServerConfig,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let listener = socket.local_addr()?;
-    let mut config = wtransport::ServerConfig::builder()
-        .with_bind_socket(socket)
-        .with_custom_tls_and_transport(tls, transport(&cx.quic))
-        .build();
-    config.quic_config_mut().incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-    let endpoint = Endpoint::server(config)?;
+    let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(Arc::new(transport(&cx.quic)));
+    config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
     let visitors = Arc::new(Semaphore::new(VISITORS));
     Ok(async move {
-        loop {
-            let incoming = endpoint.accept().await;
+        while let Some(incoming) = endpoint.accept().await {
             // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
             // it up never hears the question.
             let is_busy = visitors.available_permits() < VISITORS / 2;
             if is_busy && !incoming.remote_address_validated() {
-                incoming.retry();
+                let _ = incoming.retry(); // an address without proof may always be asked
                 continue;
             }
             match visitors.clone().try_acquire_owned() {
@@ -101,22 +102,22 @@ fn transport(quic: &QuicSettings) -> quinn::TransportConfig {
 
 async fn serve(
     cx: Arc<Context>,
-    incoming: IncomingSession,
+    incoming: Incoming,
     listener: SocketAddr,
     visitor: OwnedSemaphorePermit,
 ) {
     let peer = incoming.remote_address();
     let accepted = timeout(HANDSHAKE, async {
-        let request = incoming.await?;
-        Ok::<_, ConnectionError>(accept(&cx, request, listener).await)
+        let request = Request::read(incoming.await.ok()?).await?;
+        accept(&cx, request, listener).await
     });
-    let Ok(Ok(Some((connection, room, mut entered)))) = accepted.await else {
+    let Ok(Some((session, room, mut entered))) = accepted.await else {
         debug!(%peer, "a WebTransport handshake came to nothing");
         return;
     };
     // The stream that carries everything; a client that opens none never says hello.
     let first = tokio::select! {
-        first = timeout(cx.session.hello_timeout, connection.accept_bi()) => {
+        first = timeout(cx.session.hello_timeout, session.stream()) => {
             first.map_err(|_| CloseReason::NoHello)
         }
         _ = entered.drained() => Err(CloseReason::Drain),
@@ -126,14 +127,15 @@ async fn serve(
         Ok(Err(_)) => return,
         Err(reason) => {
             cx.metrics.sessions_closed.of(reason.slug()).inc();
-            connection.close(code(reason.code(Profile::V1)), reason.slug().as_bytes());
+            let code = code(reason.code(Profile::V1));
+            session.connection().close(code, reason.slug().as_bytes());
             return;
         }
     };
     drop(visitor); // it is a session now, and counted as one
     debug!(%peer, "a WebTransport session opened");
     let (message_bytes, patience) = (cx.session.message_bytes, cx.session.hello_timeout);
-    let link = WebTransportLink::new(connection, send, recv, message_bytes, patience);
+    let link = WebTransportLink::new(session, send, recv, message_bytes, patience);
     // In a task of its own: this one carried the handshake, and is larger than a session needs.
     tokio::spawn(session::run(link, Profile::V1, cx.place(room, entered)));
 }
@@ -141,33 +143,28 @@ async fn serve(
 /// Answers a request; nothing if it was refused.
 async fn accept(
     cx: &Context,
-    request: SessionRequest,
+    request: Request,
     listener: SocketAddr,
-) -> Option<(Connection, crate::protocol::RoomName, session::Entered)> {
-    let caller = Caller { origin: request.origin(), host: Some(request.authority()), listener };
-    let admitted = door::room(cx, Door::WebTransport, request.path())
+) -> Option<(Session, crate::protocol::RoomName, session::Entered)> {
+    let asked = &request.asked;
+    let caller = Caller { origin: asked.origin(), host: Some(asked.authority()), listener };
+    let admitted = door::room(cx, Door::WebTransport, asked.path())
         .and_then(|room| Ok((room, door::admit(cx, caller)?)));
-    let offered = request.headers().get("wt-available-protocols").map(String::as_str);
+    let offered = asked.get("wt-available-protocols");
     let admitted = admitted.and_then(|admitted| match offered.map(offers_v1) {
         Some(false) => Err(Refusal::NotFound), // it speaks nothing that we do
         other => Ok((admitted, other.is_some())),
     });
-    let ((room, entered), answers) = match admitted {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            match refusal.webtransport_status() {
-                403 => request.forbidden().await,
-                429 => request.too_many_requests().await,
-                _ => request.not_found().await,
-            }
-            return None;
+    match admitted {
+        Ok(((room, entered), answers)) => {
+            let session = request.accept(answers.then_some(v1::NAME)).await?;
+            Some((session, room, entered))
         }
-    };
-    let connection = match answers {
-        true => request.accept_with_headers([("wt-protocol", format!("\"{}\"", v1::NAME))]).await,
-        false => request.accept().await,
-    };
-    Some((connection.ok()?, room, entered))
+        Err(refusal) => {
+            request.refuse(refusal.webtransport_status()).await;
+            None
+        }
+    }
 }
 
 /// Whether a list of protocols (structured-field strings, RFC 8941) has ours in it.
@@ -183,7 +180,6 @@ fn code(code: u16) -> VarInt {
 
 /// The server's end of a WebTransport session.
 pub struct WebTransportLink {
-    connection: Connection,
     send: SendStream,
     recv: RecvStream,
     message_bytes: usize,
@@ -194,15 +190,15 @@ pub struct WebTransportLink {
 
 impl WebTransportLink {
     fn new(
-        connection: Connection,
+        session: Session,
         send: SendStream,
         recv: RecvStream,
         message_bytes: usize,
         patience: Duration,
     ) -> Self {
-        let beside = Beside::new(connection.clone(), message_bytes, patience);
+        let beside = Beside::new(session, message_bytes, patience);
         let read = BytesMut::new();
-        Self { connection, send, recv, message_bytes, read, beside, is_over: false }
+        Self { send, recv, message_bytes, read, beside, is_over: false }
     }
 }
 
@@ -233,12 +229,13 @@ fn record(
     Ok(Some((kind, record.freeze())))
 }
 
-fn end_of(error: &ConnectionError) -> End {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            End::Closed(u32::try_from(close.code().into_inner()).ok())
+fn end_of(gone: &Gone) -> End {
+    match gone {
+        Gone::Closed(code) => End::Closed(Some(*code)),
+        Gone::Ended(ConnectionError::ApplicationClosed(close)) => {
+            End::Closed(u32::try_from(close.error_code.into_inner()).ok())
         }
-        _ => End::Broken,
+        Gone::Ended(_) => End::Broken,
     }
 }
 
@@ -247,9 +244,9 @@ impl WebTransportLink {
         self.beside.poll(cx).map(|what| match what {
             What::Datagram(body) => Received::Datagram(body),
             What::Request(side, kind, body) => Received::Request(side, kind, body),
-            What::Gone(error) => {
+            What::Gone(gone) => {
                 self.is_over = true;
-                Received::End(end_of(&error))
+                Received::End(end_of(&gone))
             }
         })
     }
@@ -274,7 +271,7 @@ impl Link for WebTransportLink {
             }
             let mut buffer = [0; READ_BUFFER];
             let mut buffer = ReadBuf::new(&mut buffer);
-            match Pin::new(self.recv.quic_stream_mut()).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut self.recv).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     return Poll::Ready(Received::End(End::Broken)); // the stream is finished
@@ -301,7 +298,7 @@ impl Link for WebTransportLink {
             *piece = bytes.clone();
             count += 1;
         }
-        let write = self.send.quic_stream_mut().write_chunks(&mut pieces[..count]);
+        let write = self.send.write_chunks(&mut pieces[..count]);
         match pin!(write).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(written)) => {
@@ -317,7 +314,7 @@ impl Link for WebTransportLink {
     }
 
     fn send_datagram(&mut self, body: Bytes) -> bool {
-        body.len() <= DATAGRAM_BYTES && self.connection.send_datagram(body).is_ok()
+        body.len() <= DATAGRAM_BYTES && self.beside.session().send_datagram(&body)
     }
 
     fn reply(&mut self, side: Side, frame: Bytes) {
@@ -331,21 +328,24 @@ impl Link for WebTransportLink {
 
     async fn close(mut self, farewell: Farewell) {
         let Farewell { unsent, close, linger } = farewell;
+        let connection = self.beside.session().connection().clone();
         if self.is_over {
+            connection.close(h3::number(ErrorCode::NoError), b"");
             return;
         }
         let say = async {
             for bytes in unsent.iter() {
                 self.send.write_all(bytes).await.ok()?;
             }
-            self.send.finish().await.ok() // waits until all of it is acknowledged
+            self.send.finish().ok()?;
+            self.send.stopped().await.ok() // waits until all of it is acknowledged
         };
         if timeout(linger, say).await.is_ok() && close.is_some() {
             // Acknowledged is not read: the client leaves once it has read our goodbye.
             let _ = timeout(linger, self.beside.gone()).await;
         }
         let (number, text) = close.unwrap_or((0, ""));
-        self.connection.close(code(number), text.as_bytes());
+        connection.close(code(number), text.as_bytes());
     }
 }
 

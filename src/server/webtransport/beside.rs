@@ -1,7 +1,7 @@
 //! What comes beside the main stream: datagrams, streams with one request each, and the end.
 //!
-//! The end is why this is polled for as long as the session lives: a client's close code is
-//! found in the errors of these calls and nowhere else.
+//! All of it is polled from the session's one task. The end is why this goes on for as long as
+//! the session lives: a client's close code is found here and nowhere else.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
-use wtransport::error::ConnectionError;
-use wtransport::{Connection, RecvStream, SendStream, VarInt};
 
+use super::h3::{self, Session};
 use super::record;
 use crate::protocol::BodyKind;
 use crate::room::Side;
@@ -28,18 +28,29 @@ type Request = (BodyKind, Bytes, SendStream);
 pub(super) enum What {
     Datagram(Bytes),
     Request(Side, BodyKind, Bytes),
-    Gone(ConnectionError),
+    Gone(Gone),
 }
 
-/// Everything of a connection but its main stream.
+/// How the client's side ended.
+pub(super) enum Gone {
+    /// It closed the session.
+    Closed(u32),
+    /// The connection is no more.
+    Ended(ConnectionError),
+}
+
+/// Everything of a session but its main stream.
 pub(super) struct Beside {
-    connection: Connection,
+    session: Session,
     message_bytes: usize,
     /// How long a request may take to arrive, and its answer to be taken.
     patience: Duration,
     datagram: Later<Result<Bytes, ConnectionError>>,
     streams: Later<Result<Streams, ConnectionError>>,
-    /// Streams whose request has not arrived; QUIC's limit of streams is theirs.
+    one_way: Later<Result<RecvStream, ConnectionError>>,
+    /// One-way streams: HTTP/3's own. QUIC's limit of streams is theirs.
+    forgotten: Vec<RecvStream>,
+    /// Streams whose request has not arrived; likewise.
     arriving: Vec<Later<Option<Request>>>,
     /// Streams whose request is being answered.
     unanswered: BTreeMap<Side, SendStream>,
@@ -47,39 +58,70 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(connection: Connection, message_bytes: usize, patience: Duration) -> Self {
+    pub(super) fn new(session: Session, message_bytes: usize, patience: Duration) -> Self {
+        let connection = session.connection().clone();
         Self {
             datagram: datagram(connection.clone()),
             streams: streams(connection.clone()),
-            connection,
+            one_way: one_way(connection),
+            session,
             message_bytes,
             patience,
+            forgotten: Vec::new(),
             arriving: Vec::new(),
             unanswered: BTreeMap::new(),
             next_side: 0,
         }
     }
 
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The next thing that comes. Not to be asked again after [`What::Gone`].
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<What> {
-        if let Poll::Ready(datagram) = self.datagram.as_mut().poll(cx) {
-            return Poll::Ready(match datagram {
-                Ok(body) => {
-                    self.datagram = self::datagram(self.connection.clone());
-                    What::Datagram(body)
-                }
-                Err(error) => What::Gone(error),
-            });
-        }
-        while let Poll::Ready(streams) = self.streams.as_mut().poll(cx) {
-            match streams {
-                Ok((send, recv)) => {
-                    self.arriving.push(request(send, recv, self.message_bytes, self.patience));
-                    self.streams = self::streams(self.connection.clone());
-                }
-                Err(error) => return Poll::Ready(What::Gone(error)),
+        let next = self.poll_all(cx);
+        next.map(|next| next.unwrap_or_else(|error| What::Gone(Gone::Ended(error))))
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<What, ConnectionError>> {
+        let connection = self.session.connection().clone();
+        while let Poll::Ready(datagram) = self.datagram.as_mut().poll(cx) {
+            self.datagram = self::datagram(connection.clone());
+            if let Some(body) = self.session.datagram(datagram?) {
+                return Poll::Ready(Ok(What::Datagram(body)));
             }
         }
+        while let Poll::Ready(streams) = self.streams.as_mut().poll(cx) {
+            let (send, recv) = streams?;
+            self.streams = self::streams(connection.clone());
+            let (id, message_bytes, patience) =
+                (self.session.id(), self.message_bytes, self.patience);
+            self.arriving.push(request(send, recv, id, message_bytes, patience));
+        }
+        while let Poll::Ready(stream) = self.one_way.as_mut().poll(cx) {
+            self.forgotten.push(stream?);
+            self.one_way = self::one_way(connection.clone());
+        }
+        self.forgotten.retain_mut(|stream| h3::poll_forget(stream, cx).is_pending());
+        if let Poll::Ready(what) = self.poll_requests(cx) {
+            return Poll::Ready(Ok(what));
+        }
+        // Last: whoever says something and then goodbye is heard first. A connection that ended
+        // says how in the streams' own answers, above.
+        match self.session.poll_goodbye(cx) {
+            Poll::Ready(code) => {
+                let gone = match connection.close_reason() {
+                    Some(error) => Gone::Ended(error),
+                    None => Gone::Closed(code),
+                };
+                Poll::Ready(Ok(What::Gone(gone)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<What> {
         let mut at = 0;
         while at < self.arriving.len() {
             match self.arriving[at].as_mut().poll(cx) {
@@ -120,7 +162,8 @@ impl Beside {
         tokio::spawn(async move {
             let answer = async {
                 send.write_all(&frame).await.ok()?;
-                send.finish().await.ok()
+                send.finish().ok()?;
+                send.stopped().await.ok()
             };
             if timeout(patience, answer).await.is_err() {
                 // Merely dropped, the stream would be finished: half an answer that looks like a
@@ -132,22 +175,30 @@ impl Beside {
 }
 
 fn datagram(connection: Connection) -> Later<Result<Bytes, ConnectionError>> {
-    Box::pin(async move { Ok(connection.receive_datagram().await?.payload()) })
+    Box::pin(async move { connection.read_datagram().await })
 }
 
 fn streams(connection: Connection) -> Later<Result<Streams, ConnectionError>> {
     Box::pin(async move { connection.accept_bi().await })
 }
 
+fn one_way(connection: Connection) -> Later<Result<RecvStream, ConnectionError>> {
+    Box::pin(async move { connection.accept_uni().await })
+}
+
 fn request(
     send: SendStream,
     mut recv: RecvStream,
+    session: u64,
     message_bytes: usize,
     patience: Duration,
 ) -> Later<Option<Request>> {
     Box::pin(async move {
         let mut read = BytesMut::new();
         let arrive = async {
+            if !h3::begins(&mut recv, session).await {
+                return None;
+            }
             let mut buffer = [0; 512]; // a history request has some 60 bytes
             loop {
                 if let Some((kind, body)) = record(&mut read, message_bytes).ok()? {

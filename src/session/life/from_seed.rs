@@ -26,7 +26,8 @@ impl<L: Link> Life<L> {
             seed::ClientFrame::Join { name } if !seed.joined => {
                 seed.joined = true;
                 let name = fitting(name, self.place.settings.limits.name_chars);
-                return self.join(Join { name: Some(name), ..self.blank_join() }).await;
+                let join = Join { name: Some(name), ..self.blank_join() };
+                return Box::pin(self.join(join)).await;
             }
             // Who has joined only takes another name, and that is counted.
             seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
