@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
+use dormouse::bench;
 use dormouse::config::{self, Config};
 use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     telemetry::log_to_stderr();
     let outcome = match matches.subcommand_name() {
         Some("check") => check(&matches),
+        Some("bench") => measure(&matches),
         _ => serve(&matches),
     };
     match outcome {
@@ -47,6 +49,7 @@ fn command() -> Command {
         .subcommand(Command::new("check").about(
             "Read the configuration and say if it is fine; with --data-dir, the store there too",
         ))
+        .subcommand(bench::command())
 }
 
 fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
@@ -77,6 +80,11 @@ fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
         true => Ok(()),
         false => Err("the store is damaged".into()),
     }
+}
+
+fn measure(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    let asked = matches.subcommand_matches("bench").expect("it is what was asked for");
+    Ok(bench::run(asked)?)
 }
 
 #[tokio::main]
