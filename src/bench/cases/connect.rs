@@ -23,6 +23,9 @@ use crate::bench::{Error, progress};
 /// How many connect at the same time.
 const AT_ONCE: usize = 32;
 
+/// And how many that resume TLS: a client keeps no more than a few tickets of one server.
+const RESUME_AT_ONCE: usize = 4;
+
 /// Members of a room.
 const TOGETHER: usize = 20;
 
@@ -34,7 +37,7 @@ pub(super) async fn measure(
     subject: &Subject,
     report: &mut Report,
 ) -> Result<(), Error> {
-    report.what = format!("{} connections, {AT_ONCE} at once", asked.count);
+    report.what = format!("{} connections each", asked.count);
     let speaks = !dialect(asked).joins_by_connecting();
     let tls: &[(&str, bool)] = match asked.transport {
         Transport::SecureWebSocket => &[("full TLS, ", false), ("resumed TLS, ", true)],
@@ -44,8 +47,9 @@ pub(super) async fn measure(
         let opener = Rc::new(Opener::new(subject.address, asked.transport, *resumes));
         for hello in [false, true].into_iter().filter(|hello| speaks || !hello) {
             let what = if hello { "to the seat" } else { "to the upgrade" };
+            let at_once = if *resumes { RESUME_AT_ONCE } else { AT_ONCE };
             progress(format!("{handshake}{what}"));
-            let row = connect(asked, subject, &opener, hello).await?;
+            let row = connect(asked, subject, &opener, hello, at_once).await?;
             report.rows.push(row.labelled(format!("{handshake}{what}")));
             tokio::time::sleep(FORGETTING).await;
         }
@@ -58,6 +62,7 @@ async fn connect(
     subject: &Subject,
     opener: &Rc<Opener>,
     hello: bool,
+    at_once: usize,
 ) -> Result<Row, Error> {
     let rooms = asked.count.div_ceil(TOGETHER);
     let load = Load::new(dialect(asked), asked.transport, "door", rooms, 0);
@@ -65,7 +70,7 @@ async fn connect(
     let _first = one(opener, &load, 0, hello).await?;
     let cpu = || subject.processes.as_ref().and_then(Processes::cpu);
     let (begun, before) = (Instant::now(), cpu());
-    let gate = Arc::new(Semaphore::new(AT_ONCE));
+    let gate = Arc::new(Semaphore::new(at_once));
     let mut connecting = JoinSet::new();
     for number in 0..asked.count {
         let (opener, load, gate) = (opener.clone(), load.clone(), gate.clone());
@@ -90,6 +95,7 @@ async fn connect(
         .add("connections_per_s", members.len() as f64 / seconds)
         .add("cpu_ms_per_1000", spent.map(|cpu| cpu.as_secs_f64() * 1e6 / members.len() as f64))
         .quantiles(&took)
+        .count("at_once", at_once as u64)
         .count("resumed", resumed as u64);
     Ok(row)
 }
