@@ -18,7 +18,7 @@ use super::subject::Subject;
 use super::{Error, progress};
 
 /// How long what is under way at the end may take to arrive.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The share of a core beyond which the generator may be what is measured.
 const BUSY: f64 = 0.95;
