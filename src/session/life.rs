@@ -261,6 +261,8 @@ impl<L: Link> Life<L> {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
+        // An alarm that has rung stays rung until it is set anew: without a deadline it is not.
+        let alarmed = self.liveness.deadline().is_some();
         let Self { link, unsent, reader, catching_up, mailbox, alarm, place, wrote, .. } = self;
         let reader: &mut Reader = reader;
         tokio::select! {
@@ -280,7 +282,7 @@ impl<L: Link> Life<L> {
                     None => std::future::pending().await,
                 }
             }, if self.waiting.is_some() => Happened::Space,
-            () = alarm.as_mut() => Happened::Alarm,
+            () = alarm.as_mut(), if alarmed => Happened::Alarm,
             spread = place.entered.drained() => Happened::Drained(spread),
         }
     }
