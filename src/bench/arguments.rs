@@ -181,7 +181,7 @@ impl Asked {
             return Err(Error::Nonsense("--size takes at least 17: a message has its stamp in it"));
         }
         let is_ours = self.peer == "dormouse";
-        if !is_ours && self.transport != Transport::WebSocket {
+        if !is_ours && self.transport != Transport::Ws {
             return Err(Error::Nonsense("other servers are measured over plain WebSocket"));
         }
         if !is_ours && self.from == From::Ourselves {

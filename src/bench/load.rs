@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     fn load(rooms: usize, hearers: usize) -> Rc<Load> {
-        let load = Load::new(dialect::named("plain"), Transport::WebSocket, "room", rooms, 20);
+        let load = Load::new(dialect::named("plain"), Transport::Ws, "room", rooms, 20);
         for room in 0..rooms {
             (0..hearers).for_each(|_| load.add_hearer(room));
             load.set_mouth(room, Rc::default());

@@ -100,7 +100,7 @@ fn start_dormouse(
     let mut command = Command::new(&binary);
     command.arg("serve").args(["--listen", "127.0.0.1:0", "--operator-listen", "off"]);
     command.args(["--demo", "false"]).arg("--data-dir").arg(dir.join("data"));
-    if asked.transport == Transport::SecureWebSocket {
+    if asked.transport == Transport::Wss {
         let (cert, key) = certificate(&dir)?;
         command.arg("--tls-cert").arg(cert).arg("--tls-key").arg(key);
     }

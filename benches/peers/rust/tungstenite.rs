@@ -33,6 +33,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 async fn member(stream: TcpStream, rooms: Rooms) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut path = String::new();
+    #[expect(clippy::result_large_err, reason = "the library's own type, and there is no error")]
     let note = |request: &Request, response: Response| {
         path = request.uri().path().to_owned();
         Ok(response)

@@ -40,7 +40,7 @@ pub(super) async fn measure(
     report.what = format!("{} connections each", asked.count);
     let speaks = !dialect(asked).joins_by_connecting();
     let tls: &[(&str, bool)] = match asked.transport {
-        Transport::SecureWebSocket => &[("full TLS, ", false), ("resumed TLS, ", true)],
+        Transport::Wss => &[("full TLS, ", false), ("resumed TLS, ", true)],
         _ => &[("", false)],
     };
     for (handshake, resumes) in tls {

@@ -159,7 +159,7 @@ async fn come(
     let mut members = Vec::with_capacity(clients);
     while let Some(joined) = coming.join_next().await {
         members.push(joined.map_err(std::io::Error::other)??);
-        if members.len() % 1_000 == 0 {
+        if members.len().is_multiple_of(1_000) {
             progress(format!("{} of {clients} are there", members.len()));
         }
     }
