@@ -34,7 +34,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("protocol", &["protocol"]),
 ];
 
-/// What has no place there. Every word is whole; a path is looked for as it is written.
+/// What uses less than its floor allows: a benchmark that used what serves would measure itself.
+const CONFINED: &[(&str, &[&str])] = &[("bench", &["bench", "config", "protocol"])];
+
+/// What has no place in what is pure. Every word is whole; a path is looked for as it is written.
 const IMPURE: &[&str] = &[
     "tokio",
     "async",
@@ -94,6 +97,10 @@ fn a_planted_violation_is_found_with_its_line_and_rule() {
     finds("outbox.rs", "use super::{store, keeper};", "outbox uses keeper");
     finds("session.rs", "fn f() { crate::server::run() }", "session uses server");
     finds("main.rs", "use dormouse::attic::Chest;", "no floor");
+    finds("session.rs", "use crate::bench::Case;", "session uses bench");
+    finds("gateway.rs", "use crate::bench;", "gateway uses bench");
+    finds("bench/load.rs", "use crate::session::Link;", "bench may not use session");
+    finds("bench/cases/idle.rs", "use crate::gateway::Gateway;", "bench may not use gateway");
     finds("room/mod.rs", "fn now() -> std::time::Instant { x }", "Instant");
     finds("room/mod.rs", "use crate::telemetry::Metrics;", "room may not use telemetry");
     finds("protocol/v1.rs", "use crate::telemetry::Metrics;", "protocol may not use telemetry");
@@ -116,6 +123,8 @@ fn what_is_allowed_is_not_found() {
     clean("keeper/state/mod.rs", "use super::Settings; use crate::room::{self, Room};");
     clean("keeper/state/gate.rs", "use super::super::Settings;");
     clean("outbox/ring.rs", "use super::Policy;");
+    clean("main.rs", "use dormouse::bench;");
+    clean("bench/cases/idle.rs", "use super::super::load::Load; use crate::protocol::v1;");
     clean("room/mod.rs", "// crate::server, tokio\n/* Instant */ const X: &str = r#\"rand \" \"#;");
     clean("room/mod.rs", "fn strand(operand: u64) { brand_new() }");
     clean("room/mod.rs", "#[cfg(test)]\nmod tests { use crate::server::Door; fn f() { {} } }");
@@ -146,6 +155,7 @@ fn violations(file: &File) -> Vec<String> {
     let pure = PURE.iter().find(|(place, _)| {
         file.path.strip_prefix(place).is_some_and(|rest| rest.starts_with(['/', '.']))
     });
+    let confined = CONFINED.iter().find(|(place, _)| *place == file.floor());
     let mut found = Vec::new();
     let mut say = |at: usize, what: String| {
         found.push(format!("src/{}:{}: {what}", file.path, file.line(at)));
@@ -157,6 +167,9 @@ fn violations(file: &File) -> Vec<String> {
             (None, _) => say(at, format!("{name} is no floor of the house")),
             (Some(_), Some((place, allowed))) if !allowed.contains(&name) => {
                 say(at, format!("{place} may not use {name}: it is pure"));
+            }
+            (Some(_), _) if confined.is_some_and(|(_, allowed)| !allowed.contains(&name)) => {
+                say(at, format!("{} may not use {name}: it measures from outside", file.floor()));
             }
             (Some(below), _) if below < floor => {
                 let floor = FLOORS[floor];

@@ -66,26 +66,14 @@ pub enum From {
 /// `dormouse bench`.
 pub fn command() -> Command {
     let case = |case: Case| {
-        let (rooms, members, count, rate, in_flight) = case.defaults();
         let mut command = Command::new(case.name()).about(case.about()).args(common());
-        let number = |name: &'static str, default: usize, help: &'static str| {
-            let arg = Arg::new(name).long(name).value_name("N").help(help);
-            arg.value_parser(value_parser!(u32).range(1..)).default_value(default.to_string())
-        };
-        for (name, default, help) in [
-            ("rooms", rooms, "Rooms"),
-            ("members", members, "Members in each room"),
-            ("count", count, "Connections, or clients, that are measured"),
-        ] {
-            if default > 0 {
-                command = command.arg(number(name, default, help));
-            }
+        for (name, default, help) in case.numbers() {
+            let arg = Arg::new(*name).long(*name).value_name("N").help(*help);
+            let arg = arg.value_parser(value_parser!(u32).range(1..));
+            command = command.arg(arg.default_value(default.to_string()));
         }
-        if in_flight > 0 {
-            command =
-                command.args(pushing(in_flight)).arg(number("size", 100, "Bytes of a message"));
-        } else if rate > 0 {
-            command = command.arg(number("size", 100, "Bytes of a message"));
+        if let Some(in_flight) = case.in_flight() {
+            command = command.args(pushing(in_flight));
         }
         command
     };
@@ -135,7 +123,7 @@ fn common() -> Vec<Arg> {
     ]
 }
 
-fn pushing(in_flight: usize) -> [Arg; 3] {
+fn pushing(in_flight: u64) -> [Arg; 3] {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
@@ -193,7 +181,7 @@ impl Asked {
             return Err(Error::Nonsense("--size takes at least 17: a message has its stamp in it"));
         }
         let is_ours = self.peer == "dormouse";
-        if !is_ours && self.transport != Transport::WebSocket {
+        if !is_ours && self.transport != Transport::Ws {
             return Err(Error::Nonsense("other servers are measured over plain WebSocket"));
         }
         if !is_ours && self.from == From::Ourselves {
@@ -202,11 +190,14 @@ impl Asked {
         if !is_ours && matches!(self.case, Case::Wake | Case::Storm) {
             return Err(Error::Nonsense("only dormouse sleeps and resumes"));
         }
-        if self.transport == Transport::Datagram
-            && !(matches!(self.push, Push::Rate(_)) && self.case.publishes())
-            && self.case.publishes()
-        {
-            return Err(Error::Nonsense("datagrams may be lost, so they need --rate"));
+        if self.transport == Transport::Datagram {
+            match (self.case, self.push) {
+                (Case::Fanout | Case::Rooms, Push::Rate(_)) => {}
+                (Case::Fanout | Case::Rooms, _) => {
+                    return Err(Error::Nonsense("datagrams may be lost, so they need --rate"));
+                }
+                _ => return Err(Error::Nonsense("datagrams are for fanout and rooms")),
+            }
         }
         if !self.settings.is_empty() && self.from != From::Ourselves {
             return Err(Error::Nonsense("settings are for a gateway that the benchmark starts"));

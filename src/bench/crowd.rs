@@ -97,7 +97,7 @@ impl Crowd {
         while self.shared.joined.get() < total {
             self.well()?;
             let joined = self.shared.joined.get();
-            if joined % 1_000 == 0 {
+            if joined.is_multiple_of(1_000) {
                 progress(format!("{joined} of {total} have joined"));
             }
             if tokio::time::timeout(PATIENCE, self.shared.changed.notified()).await.is_err() {

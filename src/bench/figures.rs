@@ -19,6 +19,12 @@ impl Row {
         Self { label: label.into(), figures: Vec::new() }
     }
 
+    /// The same under another label.
+    pub fn labelled(mut self, label: String) -> Self {
+        self.label = label;
+        self
+    }
+
     /// Adds a figure. Its unit is the end of its name.
     pub fn add(&mut self, name: &'static str, value: impl Into<Option<f64>>) -> &mut Self {
         self.figures.push((name, value.into().filter(|value| value.is_finite())));
@@ -34,11 +40,6 @@ impl Row {
     pub fn quantiles(&mut self, histogram: &Histogram) -> &mut Self {
         let ms = |share| histogram.quantile(share).map(|took| took.as_secs_f64() * 1e3);
         self.add("p50_ms", ms(0.5)).add("p99_ms", ms(0.99)).add("p99.9_ms", ms(0.999))
-    }
-
-    /// A figure by its name.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|(other, _)| *other == name)?.1
     }
 }
 

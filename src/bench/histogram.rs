@@ -7,7 +7,6 @@ use std::time::Duration;
 
 /// Buckets for each power of two, as a power of two.
 const PRECISION: u32 = 7;
-const BUCKETS_EACH: u64 = 1 << PRECISION;
 
 /// Ten minutes in nanoseconds need 40 bits; what took longer is counted as that.
 const LONGEST: u64 = (1 << 40) - 1;
@@ -47,6 +46,13 @@ impl Histogram {
         self.counts[bucket(ns)] += 1;
         self.count += 1;
         self.longest = self.longest.max(ns);
+    }
+
+    /// Counts all that another one has.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.count += other.count;
+        self.longest = self.longest.max(other.longest);
     }
 
     /// How many were counted.
@@ -89,7 +95,9 @@ mod tests {
         (1..=100).for_each(|value| histogram.record(value));
         let at = |share| histogram.quantile(share).unwrap().as_nanos();
         assert_eq!((at(0.0), at(0.5), at(0.99), at(1.0)), (1, 50, 99, 100));
-        histogram.record(u64::MAX);
+        let mut longest = Histogram::default();
+        longest.record(u64::MAX);
+        histogram.merge(&longest);
         assert_eq!(histogram.count(), 101);
         assert_eq!(histogram.quantile(1.0).unwrap().as_nanos(), LONGEST.into());
         assert_eq!(histogram.quantile(0.99).unwrap().as_nanos(), 100);

@@ -65,15 +65,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// For so many rooms, with messages of `size` bytes.
+    /// For so many rooms named `name-0` and on, with messages of `size` bytes.
     pub fn new(
         dialect: Box<dyn Dialect>,
         transport: Transport,
+        name: &str,
         rooms: usize,
         size: usize,
     ) -> Rc<Self> {
         let room = |number| Room {
-            name: format!("bench-{number}"),
+            name: format!("{name}-{number}"),
             hearers: Cell::new(0),
             mouth: RefCell::default(),
             published: Cell::new(0),
@@ -99,6 +100,11 @@ impl Load {
     /// The room of that number.
     pub fn room(&self, room: usize) -> &Room {
         &self.rooms[room]
+    }
+
+    /// All rooms.
+    pub fn rooms(&self) -> &[Room] {
+        &self.rooms
     }
 
     /// Counts somebody who hears the room's messages.
@@ -246,7 +252,7 @@ mod tests {
     use super::*;
 
     fn load(rooms: usize, hearers: usize) -> Rc<Load> {
-        let load = Load::new(dialect::named("plain"), Transport::WebSocket, rooms, 20);
+        let load = Load::new(dialect::named("plain"), Transport::Ws, "room", rooms, 20);
         for room in 0..rooms {
             (0..hearers).for_each(|_| load.add_hearer(room));
             load.set_mouth(room, Rc::default());
@@ -293,7 +299,7 @@ mod tests {
 
     #[test]
     fn who_is_not_echoed_to_hears_one_less() {
-        let load = Load::new(Box::new(dialect::Ephemeral), Transport::Datagram, 1, 20);
+        let load = Load::new(Box::new(dialect::Ephemeral), Transport::Datagram, "room", 1, 20);
         (0..10).for_each(|_| load.add_hearer(0));
         load.set_mouth(0, Rc::default());
         load.publish(load.room(0), Instant::now());

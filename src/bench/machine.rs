@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 /// Raises the limit of open files as far as it may go, for us and whom we start. Says so.
 pub fn raise_open_files(said: &mut Vec<String>) {
     let before = getrlimit(Resource::Nofile);
-    let mut wanted = before.clone();
+    let mut wanted = before;
     wanted.current = before.maximum;
     if before.current == before.maximum || setrlimit(Resource::Nofile, wanted).is_err() {
         return;

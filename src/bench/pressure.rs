@@ -13,12 +13,12 @@ use super::crowd::Crowd;
 use super::figures::{Row, per_million};
 use super::histogram::Histogram;
 use super::load::{Load, Push};
-use super::process::Processes;
+use super::process::{Cpu, Processes};
 use super::subject::Subject;
 use super::{Error, progress};
 
 /// How long what is under way at the end may take to arrive.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The share of a core beyond which the generator may be what is measured.
 const BUSY: f64 = 0.95;
@@ -51,8 +51,8 @@ struct Look {
     at: Instant,
     published: u64,
     delivered: u64,
-    cpu: Option<Duration>,
-    own: Option<Duration>,
+    cpu: Option<Cpu>,
+    own: Option<Cpu>,
 }
 
 impl Look {
@@ -100,7 +100,7 @@ pub async fn press(
     load.stop();
     load.settle(SETTLING).await;
     crowd.well()?;
-    let spent = |before: Option<Duration>, after: Option<Duration>| Some(after? - before?);
+    let spent = |before: Option<Cpu>, after: Option<Cpu>| Some(after?.since(&before?));
     Ok(Outcome {
         took: after.at - before.at,
         messages: after.published - before.published,
@@ -132,8 +132,8 @@ impl Outcome {
     }
 
     /// Whether each message reached everybody.
-    pub fn whole(&self) -> Row {
-        let mut row = Row::new("in all");
+    pub fn whole(&self, label: &str) -> Row {
+        let mut row = Row::new(label);
         row.count("messages", self.all_messages)
             .count("deliveries", self.all_deliveries)
             .count("expected", self.expected)

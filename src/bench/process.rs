@@ -15,6 +15,24 @@ pub struct Processes {
     pids: Vec<u32>,
 }
 
+/// CPU time by thread.
+///
+/// The time of a whole process is told in hundredths of a second, that of a thread in
+/// nanoseconds. A thread that ends in between takes its time with it; one that is let go has
+/// been idle for longer than a measurement lasts.
+#[derive(Debug, Clone)]
+pub struct Cpu {
+    threads: BTreeMap<u32, Duration>,
+}
+
+impl Cpu {
+    /// What was used since an earlier look.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let before = |thread| earlier.threads.get(thread).copied().unwrap_or_default();
+        self.threads.iter().map(|(thread, used)| used.saturating_sub(before(thread))).sum()
+    }
+}
+
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -42,11 +60,17 @@ impl Processes {
         Self { pids: vec![std::process::id()] }
     }
 
-    /// The CPU time they have used.
-    pub fn cpu(&self) -> Option<Duration> {
-        let ticks = |pid: &u32| cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
-        let ticks: u64 = self.pids.iter().map(ticks).sum::<Option<u64>>()?;
-        Some(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+    /// The CPU time that each of their threads has used.
+    pub fn cpu(&self) -> Option<Cpu> {
+        let mut threads = BTreeMap::new();
+        for pid in &self.pids {
+            for thread in numbered(&format!("/proc/{pid}/task")) {
+                if let Some(used) = thread_cpu(&format!("/proc/{pid}/task/{thread}")) {
+                    threads.insert(thread, used);
+                }
+            }
+        }
+        (!threads.is_empty()).then_some(Cpu { threads })
     }
 
     /// The memory they have.
@@ -67,15 +91,30 @@ pub fn kernel_kib() -> Option<u64> {
     kib(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
 }
 
+/// The entries of a folder that are numbers.
+fn numbered(folder: &str) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The time of a thread: exact where the kernel keeps it, else in ticks.
+fn thread_cpu(folder: &str) -> Option<Duration> {
+    let exact = fs::read_to_string(format!("{folder}/schedstat")).ok();
+    let exact = exact.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    if let Some(ns) = exact.filter(|ns| *ns > 0) {
+        return Some(Duration::from_nanos(ns));
+    }
+    let ticks = cpu_ticks(&fs::read_to_string(format!("{folder}/stat")).ok()?)?;
+    Some(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+}
+
 /// Every process and its parent.
 fn parents() -> BTreeMap<u32, u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let parent = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some((pid, after_the_name(&stat)?.nth(1)?.parse().ok()?))
     };
-    pids.filter_map(parent).collect()
+    numbered("/proc").filter_map(parent).collect()
 }
 
 /// The fields of `/proc/PID/stat` from the third on: the second is a name in brackets, and may
@@ -117,11 +156,21 @@ mod tests {
         assert_eq!(kib("Rss: 1 kB", "Pss:"), None);
     }
 
+    #[test]
+    fn a_thread_that_is_gone_is_no_time_and_a_new_one_is_all_of_its_time() {
+        let cpu = |threads: &[(u32, u64)]| Cpu {
+            threads: threads.iter().map(|(id, s)| (*id, Duration::from_secs(*s))).collect(),
+        };
+        let (before, after) = (cpu(&[(1, 5), (2, 9)]), cpu(&[(1, 7), (3, 4)]));
+        assert_eq!(after.since(&before), Duration::from_secs(6));
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_process_that_works_has_used_time_and_memory() {
         let own = Processes::of(std::process::id());
-        while own.cpu().unwrap().is_zero() {
+        let before = own.cpu().unwrap();
+        while own.cpu().unwrap().since(&before).is_zero() {
             std::hint::black_box((0..1_000_000).sum::<u64>());
         }
         let memory = own.memory().unwrap();

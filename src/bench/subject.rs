@@ -35,7 +35,7 @@ pub struct Subject {
     pub address: SocketAddr,
     /// Its processes, where they are known.
     pub processes: Option<Processes>,
-    started: Option<Started>,
+    _started: Option<Started>,
 }
 
 struct Started {
@@ -57,7 +57,7 @@ impl Subject {
     /// settings of the case.
     pub fn open(
         asked: &Asked,
-        needs: &[(&str, &str)],
+        needs: &[(&str, String)],
         said: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let cores = if asked.pins { machine::cores() } else { None };
@@ -68,7 +68,7 @@ impl Subject {
                 said.push(format!("generator on core {}, the server where it is", cores.generator));
             }
             let processes = pid.map(Processes::of);
-            return Ok(Self { address: *address, processes, started: None });
+            return Ok(Self { address: *address, processes, _started: None });
         }
         // What is started inherits our place, so it is taken for it first.
         let pinned = cores.filter(|cores| machine::pin(cores.server));
@@ -85,19 +85,14 @@ impl Subject {
         }
         let (started, address) = opened?;
         let processes = Some(Processes::of(started.child.id()));
-        Ok(Self { address, processes, started: Some(started) })
-    }
-
-    /// Whether it is ours to end.
-    pub fn is_started(&self) -> bool {
-        self.started.is_some()
+        Ok(Self { address, processes, _started: Some(started) })
     }
 }
 
 /// A gateway of this same binary.
 fn start_dormouse(
     asked: &Asked,
-    needs: &[(&str, &str)],
+    needs: &[(&str, String)],
     said: &mut Vec<String>,
 ) -> Result<(Started, SocketAddr), Error> {
     let dir = temporary()?;
@@ -105,13 +100,14 @@ fn start_dormouse(
     let mut command = Command::new(&binary);
     command.arg("serve").args(["--listen", "127.0.0.1:0", "--operator-listen", "off"]);
     command.args(["--demo", "false"]).arg("--data-dir").arg(dir.join("data"));
-    if asked.transport == Transport::SecureWebSocket {
+    if asked.transport == Transport::Wss {
         let (cert, key) = certificate(&dir)?;
         command.arg("--tls-cert").arg(cert).arg("--tls-key").arg(key);
     }
     let asked_for = |name: &str| asked.settings.iter().any(|(flag, _)| flag == name);
-    let lifted = LIFTED.iter().chain(needs).filter(|(name, _)| !asked_for(name));
-    let lifted = lifted.map(|(name, value)| (name.to_string(), value.to_string()));
+    let lifted = LIFTED.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    let lifted = lifted.chain(needs.iter().cloned()).filter(|(name, _)| !asked_for(name));
+    let lifted = lifted.map(|(name, value)| (name.to_owned(), value));
     let settings: Vec<_> = lifted.chain(asked.settings.iter().cloned()).collect();
     let text: Vec<_> = settings.iter().map(|(name, value)| format!("--{name} {value}")).collect();
     said.push(format!("server settings: {}", text.join(" ")));

@@ -258,6 +258,8 @@ impl<L: Link> Life<L> {
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
         let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
+        // An alarm that has rung stays rung until it is set anew: without a deadline it is not.
+        let alarmed = self.liveness.deadline().is_some();
         let mut space = match mailbox {
             Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
             _ => None,
@@ -285,7 +287,10 @@ impl<L: Link> Life<L> {
             if let Poll::Ready(spread) = place.entered.poll_drained(cx) {
                 return Poll::Ready(Happened::Drained(spread));
             }
-            alarm.as_mut().poll(cx).map(|()| Happened::Alarm)
+            match alarmed {
+                true => alarm.as_mut().poll(cx).map(|()| Happened::Alarm),
+                false => Poll::Pending,
+            }
         })
         .await
     }

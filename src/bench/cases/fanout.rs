@@ -19,13 +19,13 @@ pub(super) async fn measure(
 ) -> Result<(), Error> {
     let (rooms, members) = (asked.rooms.max(1), asked.members);
     let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
-    let load = Load::new(dialect(asked), asked.transport, rooms, asked.size);
+    let load = Load::new(dialect(asked), asked.transport, "room", rooms, asked.size);
     let crowd = Crowd::join(&opener, &load, rooms, members, None).await?;
     let outcome = press(&load, &crowd, subject, asked.push, asked.each).await?;
 
     report.what = format!("{rooms} × {members} members, {} bytes, {}", asked.size, how(asked.push));
     outcome.warnings(&mut report.said);
-    report.rows = vec![outcome.row(how(asked.push)), outcome.whole()];
+    report.rows = vec![outcome.row(how(asked.push)), outcome.whole("in all")];
     Ok(())
 }
 

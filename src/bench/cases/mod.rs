@@ -1,6 +1,11 @@
-//! What can be measured.
+//! What can be measured: a file for each, and here what it is called and what it takes.
 
+mod connect;
 mod fanout;
+mod idle;
+mod slow;
+mod storm;
+mod wake;
 
 use super::arguments::Asked;
 use super::dialect::Dialect;
@@ -27,6 +32,11 @@ pub enum Case {
     /// Members that do not read.
     Slow,
 }
+
+/// A number that a case takes: its name, its default, what it is.
+pub(super) type Number = (&'static str, u32, &'static str);
+
+const SIZE: Number = ("size", 100, "Bytes of a message");
 
 impl Case {
     /// All of them.
@@ -55,30 +65,56 @@ impl Case {
             Self::Idle => "Memory of a connection that does nothing",
             Self::Wake => "A message to a room that sleeps, beside one to a room that is awake",
             Self::Storm => "Clients that come back all at once for what they missed",
-            Self::Slow => "A room in which one member in ten reads nothing",
+            Self::Slow => {
+                "A room in which one member in ten reads nothing, beside one in which all do"
+            }
         }
     }
 
-    /// Rooms, members, a count, a rate and messages in flight; 0: it has no such number.
-    pub(super) fn defaults(self) -> (usize, usize, usize, usize, usize) {
+    /// The numbers it takes.
+    pub(super) fn numbers(self) -> &'static [Number] {
         match self {
-            Self::Fanout | Self::Slow => (0, 1_000, 0, 0, 16),
-            Self::Rooms => (500, 20, 0, 0, 64),
-            Self::Connect | Self::Idle => (0, 0, 1_000, 0, 0),
-            Self::Wake => (100, 10, 0, 1, 0),
-            Self::Storm => (500, 20, 100, 1, 0),
+            Self::Fanout | Self::Slow => &[("members", 1_000, "Members of the room"), SIZE],
+            Self::Rooms => &[("rooms", 500, "Rooms"), ("members", 20, "Members of each"), SIZE],
+            Self::Connect => &[("count", 1_000, "Connections made for each figure")],
+            Self::Idle => {
+                &[("count", 1_000, "Connections"), ("members", 20, "How many of them share a room")]
+            }
+            Self::Wake => &[
+                ("rooms", 100, "Rooms"),
+                ("members", 10, "Members of each"),
+                ("count", 100, "Messages in each room beforehand"),
+                SIZE,
+            ],
+            Self::Storm => &[
+                ("rooms", 500, "Rooms that come back"),
+                ("members", 20, "Members of each"),
+                ("count", 100, "Messages that each of them missed"),
+                SIZE,
+            ],
         }
     }
 
-    /// Whether how messages are sent can be chosen.
-    pub(super) fn publishes(self) -> bool {
-        self.defaults().4 > 0
+    /// Messages in flight unless something else is said, where that can be said.
+    pub(super) fn in_flight(self) -> Option<u64> {
+        match self {
+            Self::Fanout | Self::Slow => Some(16),
+            Self::Rooms => Some(64),
+            Self::Connect | Self::Idle | Self::Wake | Self::Storm => None,
+        }
     }
 
     /// Finds or starts the server.
     pub(super) fn subject(self, asked: &Asked, said: &mut Vec<String>) -> Result<Subject, Error> {
-        let members = asked.members.max(10_000).to_string();
-        Subject::open(asked, &[("room-members", &members)], said)
+        let connections = asked.rooms.max(1) * asked.members + 3 * asked.count + 1_000;
+        let mut needs = vec![
+            ("room-members", asked.members.max(10_000).to_string()),
+            ("gateway-connections", connections.to_string()),
+        ];
+        if self == Self::Wake {
+            needs.push(("room-sleep-after", wake::SLEEP_AFTER.to_owned()));
+        }
+        Subject::open(asked, &needs, said)
     }
 
     /// Does it.
@@ -90,7 +126,11 @@ impl Case {
     ) -> Result<(), Error> {
         match self {
             Self::Fanout | Self::Rooms => fanout::measure(asked, subject, report).await,
-            _ => Err(Error::Nonsense("not yet")),
+            Self::Connect => connect::measure(asked, subject, report).await,
+            Self::Idle => idle::measure(asked, subject, report).await,
+            Self::Wake => wake::measure(asked, subject, report).await,
+            Self::Storm => storm::measure(asked, subject, report).await,
+            Self::Slow => slow::measure(asked, subject, report).await,
         }
     }
 }

@@ -76,7 +76,7 @@ pub struct Hello {
 }
 
 /// What resuming needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Returns {
     /// The token of the seat.
     pub session: String,

@@ -25,33 +25,32 @@ pub use frames::{Frame, Kind, Opcode, first, put};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// WebSocket on plain TCP.
-    WebSocket,
+    Ws,
     /// WebSocket on TLS.
-    SecureWebSocket,
+    Wss,
     /// WebTransport: the main stream.
-    WebTransport,
+    Wt,
     /// WebTransport: ephemerals in datagrams.
     Datagram,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::WebSocket, Self::SecureWebSocket, Self::WebTransport, Self::Datagram];
+    pub const ALL: [Self; 4] = [Self::Ws, Self::Wss, Self::Wt, Self::Datagram];
 
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Self::WebSocket => "ws",
-            Self::SecureWebSocket => "wss",
-            Self::WebTransport => "wt",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Wt => "wt",
             Self::Datagram => "datagram",
         }
     }
 
     /// Whether it is QUIC.
     pub fn is_quic(self) -> bool {
-        matches!(self, Self::WebTransport | Self::Datagram)
+        matches!(self, Self::Wt | Self::Datagram)
     }
 
     /// How its frames are wrapped.
@@ -129,9 +128,9 @@ impl Opener {
     /// Opens one, up to where the client may speak.
     pub async fn open(&self, door: &Door) -> io::Result<Opened> {
         match self.transport {
-            Transport::WebSocket => tcp::plain(self.address, door).await,
-            Transport::SecureWebSocket => tcp::secure(self.address, door, &self.tls).await,
-            Transport::WebTransport | Transport::Datagram => {
+            Transport::Ws => tcp::plain(self.address, door).await,
+            Transport::Wss => tcp::secure(self.address, door, &self.tls).await,
+            Transport::Wt | Transport::Datagram => {
                 self.endpoints.open(self.address, door, &self.tls).await
             }
         }

@@ -1,0 +1,133 @@
+//! How much longer a message takes when the room has to be woken for it.
+//!
+//! Room by room: wait until it sleeps (somebody there is told), publish and wait until all have
+//! heard it, then the same again while it is awake.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::dialect;
+use crate::bench::arguments::Asked;
+use crate::bench::crowd::Crowd;
+use crate::bench::dialect::Hello;
+use crate::bench::figures::{Report, Row};
+use crate::bench::histogram::Histogram;
+use crate::bench::load::Load;
+use crate::bench::member::{Member, Said};
+use crate::bench::subject::Subject;
+use crate::bench::wire::Opener;
+use crate::bench::{Error, progress};
+
+/// Long enough for a message to be heard, short enough to wait for.
+pub(super) const SLEEP_AFTER: &str = "1s";
+
+/// How long a room may take to fall asleep; one of a gateway that runs takes its own time.
+const FALLING: Duration = Duration::from_secs(60);
+
+/// How long a message may take.
+const HEARING: Duration = Duration::from_secs(5);
+
+/// Whether a room sleeps, as its watcher was told.
+#[derive(Default)]
+struct Watched {
+    asleep: Cell<bool>,
+    changed: Notify,
+}
+
+pub(super) async fn measure(
+    asked: &Asked,
+    subject: &Subject,
+    report: &mut Report,
+) -> Result<(), Error> {
+    report.what = format!(
+        "{} rooms × {} members, {} messages in each beforehand",
+        asked.rooms, asked.members, asked.count
+    );
+    let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
+    let load = Load::new(dialect(asked), asked.transport, "nap", asked.rooms, asked.size);
+    let crowd = Crowd::join(&opener, &load, asked.rooms, asked.members, None).await?;
+    let mut watchers = JoinSet::new();
+    let mut watched = Vec::new();
+    for room in 0..asked.rooms {
+        watched.push(watch(&opener, &load, room, &mut watchers).await?);
+    }
+    for room in load.rooms() {
+        (0..asked.count).for_each(|_| load.publish(room, Instant::now()));
+    }
+    heard(&load).await?;
+
+    let (mut asleep, mut awake) = (Histogram::default(), Histogram::default());
+    let begun = Instant::now();
+    let mut rounds = 0;
+    while rounds == 0 || begun.elapsed() < asked.each {
+        for (room, watched) in load.rooms().iter().zip(&watched) {
+            let falling = async {
+                while !watched.asleep.get() {
+                    watched.changed.notified().await;
+                }
+            };
+            if timeout(FALLING, falling).await.is_err() {
+                return Err(Error::Patience("a room to fall asleep".to_owned()));
+            }
+            watched.asleep.set(false);
+            for took in [&mut asleep, &mut awake] {
+                load.begin_timing();
+                load.publish(room, Instant::now());
+                heard(&load).await?;
+                took.merge(&load.end_timing());
+            }
+        }
+        crowd.well()?;
+        rounds += 1;
+        progress(format!("{rounds} rounds"));
+    }
+    let mut row = Row::new("asleep");
+    row.count("messages", (rounds * asked.rooms) as u64).quantiles(&asleep);
+    report.rows.push(row);
+    let mut row = Row::new("awake");
+    row.count("messages", (rounds * asked.rooms) as u64).quantiles(&awake);
+    report.rows.push(row);
+    Ok(())
+}
+
+/// Seats somebody who is told when the room sleeps.
+async fn watch(
+    opener: &Opener,
+    load: &Rc<Load>,
+    room: usize,
+    watchers: &mut JoinSet<()>,
+) -> Result<Rc<Watched>, Error> {
+    let hello = Hello { member: 1, watches: true, ..Hello::default() };
+    let failed = |source| Error::Connect { member: room, source };
+    let mut member =
+        Member::connect(opener, load, room, Some(&hello), None).await.map_err(failed)?;
+    member.joined().await.map_err(Error::SentAway)?;
+    load.add_hearer(room);
+    let watched = Rc::new(Watched::default());
+    let tells = watched.clone();
+    watchers.spawn_local(async move {
+        loop {
+            match member.next().await {
+                Said::Asleep => {
+                    tells.asleep.set(true);
+                    tells.changed.notify_one();
+                }
+                Said::Joined => {}
+                Said::Ended(_) => return,
+            }
+        }
+    });
+    Ok(watched)
+}
+
+async fn heard(load: &Load) -> Result<(), Error> {
+    match load.settle(HEARING).await {
+        true => Ok(()),
+        false => Err(Error::Patience("a message to be heard".to_owned())),
+    }
+}

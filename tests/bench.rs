@@ -1,0 +1,184 @@
+//! The load generator, run: a benchmark that measures nothing, or the wrong thing, is caught here.
+//!
+//! Each case runs for a second against the real binary, and its figures have to be possible. How
+//! good they are is nobody's business here: this is a debug build on a busy machine.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn bench(dir: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.arg("bench").args(line.split(' ')).arg("--no-pin").env("TMPDIR", dir);
+    command
+}
+
+/// Runs a case to its end; nothing of it may be left behind.
+fn run(line: &str) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("{line} --seconds 1 --json");
+    let Output { status, stdout, stderr } = bench(dir.path(), &line).output().unwrap();
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{line}: {said}");
+    assert!(!said.is_empty(), "{line}: it shows how far it is");
+    assert_is_empty(dir.path());
+    serde_json::from_slice(&stdout).unwrap()
+}
+
+fn assert_is_empty(dir: &Path) {
+    let left: Vec<_> = std::fs::read_dir(dir).unwrap().collect();
+    assert!(left.is_empty(), "{left:?} was left behind");
+}
+
+fn row<'a>(report: &'a Value, label: &str) -> &'a Value {
+    let rows = report["rows"].as_array().unwrap();
+    rows.iter().find(|row| row["label"] == label).unwrap_or_else(|| panic!("{label}: {report:#}"))
+}
+
+fn figure(row: &Value, name: &str) -> f64 {
+    row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row:#}"))
+}
+
+/// All that was published was heard by all, and that is more than nothing.
+fn assert_whole(row: &Value, hearers: f64) {
+    let (messages, deliveries) = (figure(row, "messages"), figure(row, "deliveries"));
+    assert!(messages > 0.0, "{row:#}");
+    assert_eq!(deliveries, messages * hearers, "{row:#}");
+    assert_eq!(figure(row, "missing"), 0.0, "{row:#}");
+}
+
+/// Rates and times are there and in order.
+fn assert_measured(row: &Value) {
+    let p = |name| figure(row, name);
+    assert!(p("deliveries_per_s") > 0.0, "{row:#}");
+    assert!(0.0 < p("p50_ms") && p("p50_ms") <= p("p99_ms"), "{row:#}");
+    assert!(p("p99_ms") <= p("p99.9_ms"), "{row:#}");
+    if cfg!(target_os = "linux") {
+        assert!(p("cpu_s_per_million") > 0.0, "{row:#}");
+        assert!(p("server_rss_mib") > 1.0, "{row:#}");
+    }
+}
+
+#[test]
+fn every_delivery_is_counted_over_every_transport() {
+    for transport in ["ws", "wss", "wt"] {
+        let report = run(&format!("fanout --members 20 --in-flight 4 --transport {transport}"));
+        assert_eq!(report["transport"], transport);
+        assert_measured(row(&report, "4 in flight"));
+        assert_whole(row(&report, "in all"), 20.0);
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let report = run("fanout --members 10 --rate 50");
+    assert_measured(row(&report, "50 messages a second"));
+    let whole = row(&report, "in all");
+    assert_whole(whole, 10.0);
+    // Some 60 are due, with the warm-up; what a stalled machine had not sent yet is lacking.
+    assert!(figure(whole, "messages") >= 25.0, "{whole:#}");
+}
+
+#[test]
+fn datagrams_reach_all_but_their_author_or_are_missing() {
+    let report = run("fanout --members 10 --rate 50 --transport datagram");
+    let whole = row(&report, "in all");
+    assert_eq!(figure(whole, "expected"), figure(whole, "messages") * 9.0);
+    let heard = figure(whole, "deliveries");
+    assert!(heard > 0.0 && heard <= figure(whole, "expected"), "{whole:#}");
+}
+
+#[test]
+fn rooms_are_loaded_in_turn_or_each_by_itself() {
+    for loops in ["--in-flight 8", "--in-flight-per-room 2", "--rate 100"] {
+        let report = run(&format!("rooms --rooms 5 --members 4 {loops}"));
+        assert_measured(&report["rows"][0]);
+        assert_whole(row(&report, "in all"), 4.0);
+    }
+}
+
+#[test]
+fn connections_are_counted_up_to_the_upgrade_and_up_to_the_seat() {
+    for (transport, handshakes) in [("ws", vec![""]), ("wss", vec!["full TLS, ", "resumed TLS, "])]
+    {
+        let report = run(&format!("connect --count 30 --transport {transport}"));
+        for handshake in handshakes {
+            for end in ["to the upgrade", "to the seat"] {
+                let row = row(&report, &format!("{handshake}{end}"));
+                assert_eq!(figure(row, "connections"), 30.0);
+                assert!(figure(row, "connections_per_s") > 0.0, "{row:#}");
+                let resumed = figure(row, "resumed");
+                assert_eq!(resumed > 0.0, handshake.starts_with("resumed"), "{row:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn idle_connections_have_some_memory() {
+    let report = run("idle --count 200 --members 10");
+    assert_eq!(figure(row(&report, "server"), "connections"), 220.0);
+    if cfg!(target_os = "linux") {
+        let each = figure(row(&report, "each"), "pss_kib");
+        assert!((0.1..1_000.0).contains(&each), "{each} KiB for one");
+    }
+}
+
+#[test]
+fn sleeping_rooms_are_woken_and_timed_beside_awake_ones() {
+    let report = run("wake --rooms 3 --members 2 --count 5");
+    for label in ["asleep", "awake"] {
+        let row = row(&report, label);
+        assert!(figure(row, "messages") >= 3.0, "{row:#}");
+        assert!(figure(row, "p50_ms") > 0.0, "{row:#}");
+    }
+}
+
+#[test]
+fn a_storm_brings_everybody_all_that_they_missed() {
+    let report = run("storm --rooms 4 --members 5 --count 30");
+    let storm = row(&report, "storm");
+    assert_eq!(figure(storm, "deliveries"), 4.0 * 5.0 * 30.0);
+    assert_eq!(figure(storm, "expected"), figure(storm, "deliveries"));
+    assert!(figure(row(&report, "steady room before"), "timed") > 0.0);
+}
+
+#[test]
+fn members_that_do_not_read_are_no_hearers() {
+    let report = run("slow --members 21 --in-flight 4");
+    assert_whole(&report["rows"][2], 21.0);
+    // One in ten behind the first: 10 and 20.
+    assert_whole(&report["rows"][3], 19.0);
+    assert!(figure(row(&report, "ratio"), "messages") > 0.0);
+}
+
+#[test]
+fn nobody_elses_server_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = bench(dir.path(), "fanout --connect 192.0.2.1:4433").output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(said.contains("192.0.2.1:4433 is no loopback address"), "{said}");
+}
+
+#[test]
+fn a_table_says_what_was_lifted_and_an_interrupted_run_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = bench(dir.path(), "fanout --members 5 --seconds 0.5").output().unwrap();
+    let table = String::from_utf8(ran.stdout).unwrap();
+    assert!(table.contains("--room-publish-rate off"), "{table}");
+    assert!(table.contains("deliveries_per_s") && table.contains("missing"), "{table}");
+
+    let mut command = bench(dir.path(), "fanout --members 5 --seconds 600");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("deliveries a second")));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_is_empty(dir.path());
+}
