@@ -15,6 +15,11 @@ use dormouse::{store, telemetry};
 use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Gives back what sessions and rooms held, which the system's own does not
+/// (`docs/memory.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Files open besides connections: the store, the listeners, the runtime's own.
 const OTHER_FILES: u64 = 256;
 

@@ -87,7 +87,8 @@ impl Seat {
 /// All seats of a room, ordered by `sid`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seats {
-    by_sid: BTreeMap<Sid, Seat>,
+    /// Boxed: a node of this map has eleven places, and is half empty as often as not.
+    by_sid: BTreeMap<Sid, Box<Seat>>,
     by_connection: BTreeMap<Connection, Sid>,
     /// The ends of windows, soonest first.
     windows: BTreeSet<(u64, Sid)>,
@@ -108,7 +109,7 @@ impl Seats {
 
     /// The seat with this id.
     pub fn get(&self, sid: Sid) -> Option<&Seat> {
-        self.by_sid.get(&sid)
+        self.by_sid.get(&sid).map(|seat| &**seat)
     }
 
     /// The seat that a connection holds now.
@@ -128,13 +129,13 @@ impl Seats {
             Place::Away { until_ms: Some(until), .. } => drop(self.windows.insert((until, sid))),
             Place::Away { until_ms: None, .. } => {}
         }
-        self.by_sid.insert(sid, seat);
+        self.by_sid.insert(sid, Box::new(seat));
         before
     }
 
     /// Takes a seat away.
     pub fn remove(&mut self, sid: Sid) -> Option<Seat> {
-        let seat = self.by_sid.remove(&sid)?;
+        let seat = *self.by_sid.remove(&sid)?;
         if !seat.row.left {
             self.seen = (self.seen.0 - 1, self.seen.1 - seat.bytes());
         }
@@ -163,7 +164,7 @@ impl Seats {
     /// Those behind a `sid`, in its order.
     pub fn after(&self, sid: Option<Sid>) -> impl Iterator<Item = &Seat> {
         let from = sid.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_sid.range((from, Bound::Unbounded)).map(|(_, seat)| seat)
+        self.by_sid.range((from, Bound::Unbounded)).map(|(_, seat)| &**seat)
     }
 
     /// The connections that a direct message is for, by `sid`.
@@ -192,7 +193,7 @@ impl Seats {
 
     /// All of them, by `sid`.
     pub fn iter(&self) -> impl Iterator<Item = &Seat> {
-        self.by_sid.values()
+        self.by_sid.values().map(|seat| &**seat)
     }
 
     /// The connections that speak a profile, by `sid`.

@@ -20,8 +20,8 @@ use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::v1::{Refusal, ServerFrame};
-use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
+use crate::protocol::v1::{Hello, Refusal, ServerFrame};
+use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid, Timestamp};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::telemetry::{Counter, Held};
@@ -73,6 +73,12 @@ enum Happened {
     Space,
     Alarm,
     Drained(Duration),
+}
+
+/// How a client asked for its seat.
+enum Beginning {
+    Hello(Box<Hello>),
+    Join(Box<Join>),
 }
 
 /// How a session ended, and who said so.
@@ -166,12 +172,16 @@ impl<L: Link> Life<L> {
             Happened::Received(Received::Frame(kind, body)) => {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
-                let read = match self.profile {
-                    Profile::V1 => self.read_v1(kind, &body).await,
-                    Profile::Seed => self.read_seed(kind, &body).await,
+                let beginning = self.read(kind, &body);
+                drop(body);
+                let begun = match beginning {
+                    Ok(None) => Ok(()),
+                    Ok(Some(Beginning::Hello(hello))) => Box::pin(self.hello(*hello)).await,
+                    Ok(Some(Beginning::Join(join))) => Box::pin(self.join(*join)).await,
+                    Err(ending) => Err(ending),
                 };
                 self.owe_control();
-                read
+                begun
             }
             Happened::Received(Received::Datagram(body)) => {
                 self.liveness.heard(Instant::now());
@@ -206,6 +216,13 @@ impl<L: Link> Life<L> {
             Happened::CaughtUp(slice) => self.caught_up(slice),
             Happened::Space => self.deliver_waiting(),
             Happened::Drained(spread) => Err(self.drained(spread)),
+        }
+    }
+
+    fn read(&mut self, kind: BodyKind, body: &[u8]) -> Result<Option<Beginning>, Ending> {
+        match self.profile {
+            Profile::V1 => Ok(self.read_v1(kind, body)?.map(Beginning::Hello)),
+            Profile::Seed => Ok(self.read_seed(kind, body)?.map(Beginning::Join)),
         }
     }
 

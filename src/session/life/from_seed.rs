@@ -10,7 +10,12 @@ use crate::protocol::framing::wrap_json;
 use crate::protocol::{BodyKind, CloseReason, Payload, seed};
 
 impl<L: Link> Life<L> {
-    pub(super) async fn read_seed(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+    /// Reads a frame. A join comes back, as a hello does.
+    pub(super) fn read_seed(
+        &mut self,
+        kind: BodyKind,
+        body: &[u8],
+    ) -> Result<Option<Box<Join>>, Ending> {
         if kind == BodyKind::Binary {
             return Err(Ending::ours(CloseReason::BinaryRefused));
         }
@@ -19,15 +24,15 @@ impl<L: Link> Life<L> {
         };
         let Some(frame) = seed::decode(text) else {
             self.place.metrics.frames_ignored.inc();
-            return Ok(());
+            return Ok(None);
         };
-        let Some(seed) = &mut self.seed else { return Ok(()) }; // every session of this profile has it
+        let Some(seed) = &mut self.seed else { return Ok(None) }; // every session of this profile has it
         let frame = match frame {
             seed::ClientFrame::Join { name } if !seed.joined => {
                 seed.joined = true;
                 let name = fitting(name, self.place.settings.limits.name_chars);
                 let join = Join { name: Some(name), ..self.blank_join() };
-                return Box::pin(self.join(join)).await;
+                return Ok(Some(Box::new(join)));
             }
             // Who has joined only takes another name, and that is counted.
             seed::ClientFrame::Join { name } => seed::ClientFrame::UpdateName { name },
@@ -40,23 +45,21 @@ impl<L: Link> Life<L> {
         if let Err(wait) = seed.take(Instant::now()) {
             let frame = wrap_json(L::framing(self.profile), &wait.to_json());
             self.reader.outbox().send(frame, false);
-            return Ok(());
+            return Ok(None);
         }
         let connection = self.connection;
         match frame {
             seed::ClientFrame::Chat { data } => {
                 let payload = Payload::Json(data);
                 let (id, key, to) = (None, None, None);
-                self.send_mail(Mail::Publish { connection, id, key, to, payload })
+                self.send_mail(Mail::Publish { connection, id, key, to, payload })?;
             }
             seed::ClientFrame::UpdateName { name } if has_joined => {
                 let name = fitting(name, self.place.settings.limits.name_chars);
-                self.send_mail(Mail::Rename { connection, name })
+                self.send_mail(Mail::Rename { connection, name })?;
             }
-            _ => {
-                self.place.metrics.frames_ignored.inc();
-                Ok(())
-            }
+            _ => self.place.metrics.frames_ignored.inc(),
         }
+        Ok(None)
     }
 }

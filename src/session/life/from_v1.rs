@@ -12,48 +12,54 @@ use crate::protocol::{BodyKind, Claim, CloseReason};
 use crate::room::Side;
 
 impl<L: Link> Life<L> {
-    pub(super) async fn read_v1(&mut self, kind: BodyKind, body: &[u8]) -> Result<(), Ending> {
+    /// Reads a frame. A hello comes back: what follows from it takes a while, and the room for
+    /// that would stay in the session's task.
+    pub(super) fn read_v1(
+        &mut self,
+        kind: BodyKind,
+        body: &[u8],
+    ) -> Result<Option<Box<Hello>>, Ending> {
         let is_greeted = self.mailbox.is_some();
         let frame = if is_greeted { decode(kind, body) } else { decode_first(kind, body) };
         match frame {
             Ok(ClientFrame::Ping { id }) => self.answer(&ServerFrame::Pong { id }),
             Ok(ClientFrame::Hello(hello)) if !is_greeted => {
-                return Box::pin(self.hello(*hello)).await;
+                return Ok(Some(hello));
             }
             Ok(ClientFrame::Hello(_)) => return Err(Ending::ours(CloseReason::ProtocolError)),
             Ok(ClientFrame::Publish(publish)) => {
                 if let Err(refusal) = v1::check_publish(&publish, &self.place.settings) {
-                    return self.refuse(refusal);
+                    return self.refuse(refusal).map(|()| None);
                 }
                 self.in_flight += 1;
                 let crate::protocol::v1::Publish { id, key, to, payload } = publish;
                 let connection = self.connection;
-                return self.send_mail(Mail::Publish { connection, id, key, to, payload });
+                self.send_mail(Mail::Publish { connection, id, key, to, payload })?;
             }
-            Ok(ClientFrame::Ephemeral(ephemeral)) => return self.ephemeral(ephemeral),
-            Ok(ClientFrame::History(history)) => return self.request_history(history, None),
+            Ok(ClientFrame::Ephemeral(ephemeral)) => self.ephemeral(ephemeral)?,
+            Ok(ClientFrame::History(history)) => self.request_history(history, None)?,
             Ok(ClientFrame::Members(members)) => {
                 self.in_flight += 1;
                 self.asked_for_a_page = true;
                 let connection = self.connection;
-                return self.send_mail(Mail::Members { connection, members });
+                self.send_mail(Mail::Members { connection, members })?;
             }
             Ok(ClientFrame::Set(set)) => {
                 if let Err(refusal) = v1::check_set(&set, &self.place.settings) {
-                    return self.refuse(refusal);
+                    return self.refuse(refusal).map(|()| None);
                 }
                 self.in_flight += 1;
                 let connection = self.connection;
-                return self.send_mail(Mail::Set { connection, set });
+                self.send_mail(Mail::Set { connection, set })?;
             }
             Ok(ClientFrame::Token) => {} // no keys are configured: there is nothing to check
             Ok(ClientFrame::Bye) => {
                 let closing = Closing { reason: CloseReason::Ended, retry_after: None };
                 return Err(Ending::Ours { gone: Gone::Ended, closing });
             }
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => self.refuse(refusal)?,
         }
-        Ok(())
+        Ok(None)
     }
 
     fn request_history(&mut self, history: History, side: Option<Side>) -> Result<(), Ending> {
@@ -125,7 +131,7 @@ impl<L: Link> Life<L> {
         Ok(())
     }
 
-    async fn hello(&mut self, hello: Hello) -> Result<(), Ending> {
+    pub(super) async fn hello(&mut self, hello: Hello) -> Result<(), Ending> {
         if let Err(refusal) = v1::check_hello(&hello, &self.place.settings) {
             return self.refuse(refusal);
         }
