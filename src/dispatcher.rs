@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::keeper::state::{Found, Head, Operation};
 use crate::keeper::{self, Keeper, Letter, Mailbox, Refused};
-use crate::protocol::RoomName;
+use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -30,7 +30,7 @@ pub struct Dispatcher {
 struct Shared {
     mailboxes: Mutex<HashMap<RoomName, Arc<Mailbox>>>,
     next_connection: AtomicU64,
-    settings: keeper::Settings,
+    kinds: Kinds<keeper::Settings>,
     store: Store,
     metrics: Arc<Metrics>,
 }
@@ -60,15 +60,24 @@ pub struct Listed {
 
 impl Dispatcher {
     /// A dispatcher without keepers.
-    pub fn new(settings: keeper::Settings, store: Store, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        kinds: impl Into<Kinds<keeper::Settings>>,
+        store: Store,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let shared = Shared { mailboxes, next_connection, settings, store, metrics };
+        let shared = Shared { mailboxes, next_connection, kinds: kinds.into(), store, metrics };
         Self { shared: Arc::new(shared) }
     }
 
-    /// What keepers go by.
+    /// What keepers usually go by.
     pub fn settings(&self) -> &keeper::Settings {
-        &self.shared.settings
+        self.shared.kinds.usual()
+    }
+
+    /// What the keeper of a room goes by.
+    pub fn settings_of(&self, room: &RoomName) -> &Arc<keeper::Settings> {
+        self.shared.kinds.of(room)
     }
 
     /// A number for a connection, never given twice.
@@ -250,12 +259,13 @@ impl Dispatcher {
             return mailbox.clone();
         }
         let shared = &self.shared;
-        let mailbox = Mailbox::new(shared.settings.mailbox_events, shared.settings.waking_bytes);
+        let settings = shared.kinds.of(room); // once for as long as the keeper lives
+        let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
         let dispatcher = self.clone();
         let keeper = Keeper {
             room: room.clone(),
-            settings: shared.settings.clone(),
+            settings: settings.clone(),
             mailbox: mailbox.clone(),
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::dispatcher::Dispatcher;
-use crate::protocol::RoomName;
+use crate::protocol::{Kinds, RoomName};
+use crate::server::addresses::Addresses;
 use crate::server::tls::{self, Certificates};
 use crate::server::{Context, http, operator, webtransport};
 use crate::session::Sessions;
@@ -112,9 +113,11 @@ impl Gateway {
         let (seated, spread_ms) = found_seats(&config, &store).await?;
 
         let metrics = Arc::new(Metrics::default());
+        let kinds = Kinds::new(config.keeper, config.kinds);
         let cx = Arc::new(Context {
-            dispatcher: Dispatcher::new(config.keeper, store.clone(), metrics.clone()),
+            dispatcher: Dispatcher::new(kinds, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),
+            addresses: Addresses::new(config.server.addresses.clone()),
             store,
             certificates,
             metrics,

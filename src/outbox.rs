@@ -22,6 +22,7 @@ mod reader;
 mod ring;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::protocol::v1::PresenceWish;
-use crate::protocol::{CloseReason, Epoch, Framing, Sid};
+use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp};
 use crate::room::Side;
 
 pub use ephemerals::Slot;
@@ -59,6 +60,8 @@ pub struct Outbox {
     private: Mutex<Private>,
     wake: Notify,
     ended: Notify,
+    /// When the session last answered something by itself, for whoever asks its room; 0: never.
+    auto_responded: AtomicU64,
 }
 
 #[derive(Default)]
@@ -126,7 +129,19 @@ impl Outbox {
             private: Mutex::default(),
             wake: Notify::new(),
             ended: Notify::new(),
+            auto_responded: AtomicU64::new(0),
         })
+    }
+
+    /// The session has answered something by itself.
+    pub fn auto_responded(&self, at: Timestamp) {
+        self.auto_responded.store(at.0, Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub fn last_auto_response(&self) -> Option<Timestamp> {
+        let at = self.auto_responded.load(Ordering::Relaxed);
+        (at > 0).then_some(Timestamp(at))
     }
 
     /// How this session's frames are wrapped.

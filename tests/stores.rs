@@ -40,6 +40,7 @@ fn settings() -> Settings {
         rooms_cache: 1 << 20,
         reserve: None,
         retention: Retention { messages: 150, age: Duration::MAX, bytes: u64::MAX },
+        kinds: Default::default(),
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Keeper {
     /// The room.
     pub room: RoomName,
     /// What keepers go by.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Where its letters come in.
     pub mailbox: Arc<Mailbox>,
     /// Where its room lies.

@@ -25,7 +25,7 @@ use wtransport::error::ConnectionError;
 use wtransport::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 
 use self::beside::{Beside, What};
-use super::door::{self, Caller, Door, Refusal};
+use super::door::{self, Admitted, Caller, Door, Refusal};
 use super::websocket::{HANDSHAKE, advance};
 use super::{Context, QuicSettings};
 use crate::protocol::framing::{kind_of, varint};
@@ -108,12 +108,13 @@ async fn serve(
     let peer = incoming.remote_address();
     let accepted = timeout(HANDSHAKE, async {
         let request = incoming.await?;
-        Ok::<_, ConnectionError>(accept(&cx, request, listener).await)
+        Ok::<_, ConnectionError>(accept(&cx, request, listener, peer).await)
     });
-    let Ok(Ok(Some((connection, room, mut entered)))) = accepted.await else {
+    let Ok(Ok(Some((connection, room, admitted)))) = accepted.await else {
         debug!(%peer, "a WebTransport handshake came to nothing");
         return;
     };
+    let Admitted { mut entered, counted: _counted } = admitted;
     // The stream that carries everything; a client that opens none never says hello.
     let first = tokio::select! {
         first = timeout(cx.session.hello_timeout, connection.accept_bi()) => {
@@ -142,8 +143,10 @@ async fn accept(
     cx: &Context,
     request: SessionRequest,
     listener: SocketAddr,
-) -> Option<(Connection, crate::protocol::RoomName, session::Entered)> {
-    let caller = Caller { origin: request.origin(), host: Some(request.authority()), listener };
+    peer: SocketAddr,
+) -> Option<(Connection, crate::protocol::RoomName, Admitted)> {
+    let (origin, host) = (request.origin(), Some(request.authority()));
+    let caller = Caller { origin, host, listener, peer: peer.ip() };
     let admitted = door::room(cx, Door::WebTransport, request.path())
         .and_then(|room| Ok((room, door::admit(cx, caller)?)));
     let offered = request.headers().get("wt-available-protocols").map(String::as_str);
@@ -151,7 +154,7 @@ async fn accept(
         Some(false) => Err(Refusal::NotFound), // it speaks nothing that we do
         other => Ok((admitted, other.is_some())),
     });
-    let ((room, entered), answers) = match admitted {
+    let ((room, admitted), answers) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             match refusal.webtransport_status() {
@@ -166,7 +169,7 @@ async fn accept(
         true => request.accept_with_headers([("wt-protocol", format!("\"{}\"", v1::NAME))]).await,
         false => request.accept().await,
     };
-    Some((connection.ok()?, room, entered))
+    Some((connection.ok()?, room, admitted))
 }
 
 /// Whether a list of protocols (structured-field strings, RFC 8941) has ours in it.

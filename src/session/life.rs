@@ -15,13 +15,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::liveness::{Due, Liveness};
 use super::seed::Seed;
-use super::{End, Farewell, Link, Place, Received, dice};
+use super::{AutoResponses, End, Farewell, Link, Place, Received, dice};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Refusal, ServerFrame};
-use crate::protocol::{Author, CloseReason, Position, Profile, Sid, Timestamp};
+use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid, Timestamp};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::telemetry::Counter;
@@ -56,6 +56,8 @@ pub(super) struct Life<L> {
     ask_for_members: bool,
     ephemerals: Limiter,
     ephemeral_keys: Vec<String>,
+    /// What is answered before it is read, if anything is in this room.
+    auto: Option<Arc<AutoResponses>>,
     liveness: Liveness,
     alarm: Pin<Box<Sleep>>,
     born: Instant,
@@ -95,10 +97,12 @@ impl Ending {
 impl<L: Link> Life<L> {
     pub(super) async fn new(link: L, profile: Profile, place: Place) -> Self {
         let now = Instant::now();
-        let outbox = Outbox::new(L::framing(profile), &place.dispatcher.settings().outbox);
+        let outbox =
+            Outbox::new(L::framing(profile), &place.dispatcher.settings_of(&place.room).outbox);
         let greets = profile == Profile::V1;
         let liveness = Liveness::new(now, &place.settings, L::ping().is_some(), greets);
         let metrics = &place.metrics;
+        let auto = place.settings.auto_responses.of(&place.room);
         Self {
             link,
             profile,
@@ -115,6 +119,7 @@ impl<L: Link> Life<L> {
             ask_for_members: false,
             ephemerals: Limiter::default(),
             ephemeral_keys: Vec::new(),
+            auto: (**auto != AutoResponses::default()).then(|| auto.clone()),
             liveness,
             alarm: Box::pin(sleep_until(now)),
             born: now,
@@ -172,6 +177,7 @@ impl<L: Link> Life<L> {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
                 let read = match self.profile {
+                    _ if self.responds(kind, &body) => Ok(()),
                     Profile::V1 => self.read_v1(kind, &body).await,
                     Profile::Seed => self.read_seed(kind, &body).await,
                 };
@@ -232,7 +238,7 @@ impl<L: Link> Life<L> {
             Filled::Enough => {}
             Filled::CatchUp { from } => {
                 let room = self.place.room.clone();
-                let bytes = self.place.dispatcher.settings().outbox.page_bytes;
+                let bytes = self.place.dispatcher.settings_of(&room).outbox.page_bytes;
                 let store = self.place.store.clone();
                 self.catching_up = Some(Box::pin(async move {
                     store.run(move |engine| engine.read(&room, from, SLICE_MESSAGES, bytes)).await
@@ -339,6 +345,17 @@ impl<L: Link> Life<L> {
                 Ok(())
             }
         }
+    }
+
+    /// Answers a frame that is to be answered before anybody reads it; says whether it did.
+    fn responds(&self, kind: BodyKind, body: &[u8]) -> bool {
+        let Some(auto) = &self.auto else { return false };
+        let response = if kind == BodyKind::Json { auto.to(body) } else { None };
+        if let Some(response) = response {
+            self.reader.outbox().auto_responded(wall());
+            self.send_own(Some(wrap_json(L::framing(self.profile), response)));
+        }
+        response.is_some()
     }
 
     fn answer(&self, frame: &ServerFrame) {

@@ -132,6 +132,7 @@ mod tests {
             ephemeral_rate: crate::room::Rate::OFF,
             ephemeral_keys: 1,
             limits,
+            auto_responses: Default::default(),
         };
         let start = Instant::now();
         (start, Liveness::new(start, &settings, true, true))

@@ -21,6 +21,7 @@ mod sleeping;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use self::gate::{Gate, Held};
 use self::presence::Presence;
@@ -41,7 +42,7 @@ const ABUSE_PAUSE_MS: u64 = 10_000;
 /// Everything a keeper knows.
 pub struct State {
     room: RoomName,
-    settings: Settings,
+    settings: Arc<Settings>,
     secret: [u8; 32],
     phase: Phase,
     head: Position,
@@ -125,12 +126,13 @@ impl State {
     /// A keeper that knows nothing yet: it asks for the room with its first output.
     pub fn new(
         room: RoomName,
-        settings: Settings,
+        settings: impl Into<Arc<Settings>>,
         secret: [u8; 32],
         found: Found,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Self {
+        let settings = settings.into();
         out.push(Output::Open(0));
         Self {
             room,
