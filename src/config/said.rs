@@ -30,7 +30,7 @@ pub enum Origin {
     /// A line of the configuration file.
     File(PathBuf, usize),
     /// A line of it, in the section for rooms of that pattern.
-    Rooms(PathBuf, usize, Pattern),
+    Rooms(Box<Origin>, Pattern),
     /// An environment variable.
     Variable(String),
     /// A flag, without its dashes.
@@ -42,9 +42,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("the default"),
             Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
-            Self::Rooms(path, line, pattern) => {
-                write!(f, "[rooms.\"{pattern}\"], {}, line {line}", path.display())
-            }
+            Self::Rooms(line, pattern) => write!(f, "[rooms.\"{pattern}\"], {line}"),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
         }
@@ -112,7 +110,7 @@ impl Said {
             let key = key.into_inner().into_owned();
             match value.into_inner() {
                 DeValue::Table(sections) if key == ROOMS => {
-                    self.add_rooms(path, sections, &at)?;
+                    self.add_rooms(sections, &at)?;
                 }
                 DeValue::Table(section) => {
                     if !SETTINGS.iter().any(|setting| setting.section() == Some(&key)) {
@@ -137,7 +135,6 @@ impl Said {
     /// Adds the sections for rooms by name: each may say what `[room]` may.
     fn add_rooms(
         &mut self,
-        path: &Path,
         sections: DeTable<'_>,
         at: &dyn Fn(usize) -> Origin,
     ) -> Result<(), Error> {
@@ -155,8 +152,7 @@ impl Said {
             };
             let mut values = Values::new();
             for (name, value) in section {
-                let Origin::File(_, line) = at(name.span().start) else { continue };
-                let origin = Origin::Rooms(path.to_owned(), line, pattern.clone());
+                let origin = Origin::Rooms(Box::new(at(name.span().start)), pattern.clone());
                 let key = format!("room.{}", name.get_ref());
                 let (setting, text) = read_entry(&key, value.get_ref(), &origin)?;
                 values.insert(setting.key, Value { text, origin });
