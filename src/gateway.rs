@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{self, Dispatcher};
 use crate::protocol::{Kinds, RoomName};
 use crate::server::addresses::Addresses;
 use crate::server::tls::{self, Certificates};
@@ -114,8 +114,9 @@ impl Gateway {
 
         let metrics = Arc::new(Metrics::default());
         let kinds = Kinds::new(config.keeper, config.kinds);
+        let rooms = dispatcher::Settings { kinds, rooms_awake: config.rooms_awake };
         let cx = Arc::new(Context {
-            dispatcher: Dispatcher::new(kinds, store.clone(), metrics.clone()),
+            dispatcher: Dispatcher::new(rooms, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),
             addresses: Addresses::new(config.server.addresses.clone()),
             store,
