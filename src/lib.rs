@@ -9,6 +9,7 @@
 //!
 //! | room | what it is for |
 //! | --- | --- |
+//! | [`command`] | what is asked of a gateway or a store from a terminal |
 //! | [`gateway`] | assembly: opens the store, binds listeners, drains on shutdown |
 //! | [`config`] | what an operator may say, merged and checked once |
 //! | [`server`] | the transports: bytes in, bytes out, no policy |
@@ -32,6 +33,8 @@
 //!  link ◀ session ◀[ring+outbox]◀ keeper: effects in order ◀───────────────────┘
 //!                                 └─ a Commit is on disk (group commit) before the ring
 //! ```
+
+pub mod command;
 
 pub mod gateway;
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// The floor plan of `lib.rs`, from the top: a floor may use those below it.
 const FLOORS: &[&str] = &[
     "main",
+    "command",
     "gateway",
     "config",
     "server",

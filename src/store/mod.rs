@@ -27,7 +27,7 @@ use crate::protocol::{Epoch, KeyHash, Kinds, RoomName, Timestamp};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
-pub use redb::{Findings, Redb, check};
+pub use redb::{Findings, Redb, check, look};
 
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;
