@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::process::{dormouse, find, open, run};
+use crate::support::process::{ANYWHERE, dormouse, find, open, run};
 use crate::support::{Client, House, Takes, Transport, both, house};
 
 fn names(page: &Value) -> Vec<&str> {
@@ -204,10 +204,8 @@ async fn what_is_asked_wrongly_is_refused_and_what_is_not_there_is_not_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_hears_the_same_of_a_running_gateway_and_of_its_store() {
     let dir = tempfile::tempdir().unwrap();
-    let operator = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let operator = operator.to_string();
-    let flags = ["--listen", "127.0.0.1:0", "--operator-listen", &operator];
-    let (running, line) = open(dormouse(dir.path(), &flags));
+    let (mut running, line) = open(dormouse(dir.path(), &ANYWHERE));
+    let operator = running.operator().to_string();
     let (address, hashes) = find(&line).await;
     for room in ["attic", "lobby"] {
         let mut ann =
@@ -258,7 +256,8 @@ async fn a_terminal_hears_the_same_of_a_running_gateway_and_of_its_store() {
     assert!(std::fs::read(dir.path().join("dormouse-data/rooms.redb")).unwrap() == before);
     assert!(std::fs::read(dir.path().join("dormouse-data/journal.redb")).unwrap() == journal);
 
-    let (code, said) = run(dir.path(), &["rooms", at[0], at[1]]);
+    let nobody = ["rooms", "--operator-listen", "127.0.0.1:1"];
+    let (code, said) = run(dir.path(), &nobody);
     assert_eq!(code, Some(1));
     assert!(said.contains("no gateway answers at") && said.contains("hint: --operator-listen"));
     let (code, said) = run(dir.path(), &["rooms", "--data-dir", "elsewhere"]);

@@ -241,6 +241,32 @@ mod nothing_is_woken_or_kept_awake {
             .await;
         }
 
+        /// The room sleeps with a message that is too old in a while; then something of the room is
+        /// moved, and retention trims on the way.
+        async fn by_retention(transport) {
+            let house = house(|config| {
+                config.store.retention.age = Duration::from_millis(100);
+                config.store.journal_age = Duration::from_millis(5);
+            })
+            .await;
+            let mut ann = house.join(transport, ROOM, "ann").await;
+            ann.say("good evening").await;
+            ann.message().await;
+            house.hibernate(ROOM).await;
+            let wakes = house.wakes().await;
+            let path = format!("/v1/rooms/{ROOM}/messages");
+            let trims = async {
+                while house.operator("GET", &path, "").await.json()["messages"] != json!([]) {
+                    ann.send(json!({ "type": "set", "id": 5, "attachment": {} })).await;
+                    ann.next_of("ok").await;
+                }
+            };
+            tokio::time::timeout(crate::support::DEADLINE, trims).await.unwrap();
+            let room = house.inspect(ROOM).await;
+            assert_eq!((&room["state"], &room["head"]["seq"]), (&"asleep".into(), &1.into()));
+            assert_eq!(house.wakes().await, wakes);
+        }
+
         async fn by_a_publish_that_is_refused(transport) {
             Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
                 let long = "k".repeat(65);
