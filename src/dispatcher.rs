@@ -174,14 +174,12 @@ impl Dispatcher {
             let mailbox = self.find(&mut mailboxes, room, Found::Wanted);
             mailbox.put(Letter::Operate(operation, answer)).is_err()
         };
-        let unavailable =
-            |reason: &str| Unavailable { retry_after_ms: FULL_RETRY_MS, reason: reason.to_owned() };
         if refused {
-            return Err(unavailable("the room has more to do than it can take"));
+            return Err(full());
         }
         match answered.await {
             Ok(result) => result.map(Some),
-            Err(_) => Err(unavailable("the gateway is shutting down")),
+            Err(_) => Err(gone()),
         }
     }
 
@@ -228,9 +226,23 @@ impl Dispatcher {
     }
 }
 
+fn unavailable(reason: impl Into<String>) -> Unavailable {
+    Unavailable { retry_after_ms: FULL_RETRY_MS, reason: reason.into() }
+}
+
+/// What an operator is told whose letter does not fit into the mailbox.
+fn full() -> Unavailable {
+    unavailable("the room has more to do than it can take")
+}
+
+/// What an operator is told whose letter nobody answers.
+fn gone() -> Unavailable {
+    unavailable("the gateway is shutting down")
+}
+
 /// What an operator is told when the store cannot be read.
 fn unwell(error: store::Error) -> Unavailable {
-    Unavailable { retry_after_ms: FULL_RETRY_MS, reason: error.to_string() }
+    unavailable(error.to_string())
 }
 
 #[cfg(test)]

@@ -41,7 +41,9 @@ fn cli() -> Command {
         .after_help(
             "Each flag is also a setting of dormouse.toml and an environment variable:\n\
              --room-sleep-after 30s, [room] sleep_after = \"30s\", DORMOUSE_ROOM_SLEEP_AFTER=30s.\n\
-             A flag wins over the environment, the environment over the file.",
+             A flag wins over the environment, the environment over the file.\n\
+             What [room] says, a section like [rooms.\"game-*\"] of the file may say otherwise\n\
+             for rooms of such names.",
         )
         .args(config::flags())
         .subcommand(Command::new("serve").about("Open the gateway (the default)"))

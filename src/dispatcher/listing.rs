@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Dispatcher, unwell};
 use crate::keeper::state::{Inspection, Operation, Unavailable};
-use crate::keeper::{Letter, Mailbox};
+use crate::keeper::{Letter, Mailbox, Refused};
 use crate::protocol::RoomName;
 use crate::store::{Engine, Error};
 
@@ -166,10 +166,11 @@ async fn ask(named: Named, looks: usize) -> Vec<(RoomName, Option<Listed>)> {
     let mut asked = Vec::with_capacity(named.len().min(looks));
     for (room, mailbox) in named.into_iter().take(looks) {
         let (answer, answered) = oneshot::channel();
-        let is_kept = mailbox.is_some();
-        if let Some(mailbox) = mailbox {
-            let _ = mailbox.put(Letter::Operate(Operation::Inspect, answer)); // full: busy
-        }
+        let letter = Letter::Operate(Operation::Inspect, answer);
+        let is_kept = match mailbox.map(|mailbox| mailbox.put(letter).map_err(|back| *back)) {
+            None | Some(Err(Refused::Closed(_))) => false, // or no more: its keeper has retired
+            Some(Ok(()) | Err(Refused::Full(_))) => true,
+        };
         asked.push((room, is_kept.then_some(answered)));
     }
     let mut seen = Vec::with_capacity(asked.len());

@@ -53,7 +53,7 @@ impl Meadow {
     }
 
     /// Does it twice, and holds the room against what it was.
-    async fn is_left_alone_by(mut self, deed: impl AsyncFn(&mut Self)) {
+    async fn left_alone_by(mut self, deed: impl AsyncFn(&mut Self)) {
         let why = self.house.inspect(ROOM).await["why_awake"].clone();
         assert_eq!(why["holder"], "publish");
         let is_past = || now_ms() > why["since"].as_u64().unwrap();
@@ -75,7 +75,7 @@ impl Meadow {
     }
 
     /// Does it to the sleeping room, which is woken once, and for this.
-    async fn is_woken_by(mut self, cause: &str, deed: impl AsyncFn(&mut Self)) {
+    async fn woken_by(mut self, cause: &str, deed: impl AsyncFn(&mut Self)) {
         self.house.hibernate(ROOM).await;
         let (all, of_cause) = (self.house.wakes().await, self.wakes(cause).await);
         deed(&mut self).await;
@@ -99,7 +99,7 @@ mod nothing_is_woken_or_kept_awake {
 
     both! {
         async fn by_protocol_pings(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| match meadow.transport {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| match meadow.transport {
                 Transport::WebSocket => meadow.ann.is_heard().await,
                 Transport::WebTransport => {
                     let pings = |ann: &Client| {
@@ -115,14 +115,14 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_v1_pings(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 assert!(meadow.ann.hears_nothing().await);
             })
             .await;
         }
 
         async fn by_auto_responses(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 meadow.ann.send_text(KNOCK).await;
                 meadow.ann.next_of("somebody").await;
             })
@@ -133,7 +133,7 @@ mod nothing_is_woken_or_kept_awake {
             let meadow = Meadow::awake(transport).await;
             let bob = meadow.house.join(transport.other(), ROOM, "bob").await;
             let bob = tokio::sync::Mutex::new(bob);
-            meadow.is_left_alone_by(async |meadow| {
+            meadow.left_alone_by(async |meadow| {
                 let cursor = json!({ "type": "ephemeral", "key": "cursor", "data": [3, 4] });
                 meadow.ann.send(cursor).await;
                 bob.lock().await.next_of("ephemeral").await;
@@ -142,7 +142,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_set(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let set = json!({ "type": "set", "id": 5, "attachment": { "mood": "sleepy" } });
                 meadow.ann.send(set).await;
                 assert_eq!(meadow.ann.next_of("ok").await["id"], 5);
@@ -151,7 +151,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_joining_and_leaving(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let bob = meadow.house.join(meadow.transport, ROOM, "bob").await;
                 meadow.seats(2).await;
                 bob.close(1000).await;
@@ -161,7 +161,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_a_seat_that_expires(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let bob = meadow.house.join(meadow.transport, ROOM, "bob").await;
                 meadow.seats(2).await;
                 bob.drop_connection();
@@ -172,7 +172,7 @@ mod nothing_is_woken_or_kept_awake {
 
         async fn by_resuming(transport) {
             let meadow = Meadow::awake(transport).await;
-            meadow.is_left_alone_by(async |meadow| {
+            meadow.left_alone_by(async |meadow| {
                 let session = meadow.ann.welcome["session"].clone();
                 let since = json!({ "epoch": meadow.ann.position["epoch"], "seq": 0 });
                 let mut back = meadow.house.connect(meadow.transport.other(), ROOM).await;
@@ -187,7 +187,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_pages_of_history(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let history = json!({ "type": "history", "id": 3, "limit": 10 });
                 meadow.ann.send(history.clone()).await;
                 assert_eq!(meadow.ann.next_of("page").await["messages"].as_array().unwrap().len(), 1);
@@ -199,7 +199,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_pages_of_members(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 meadow.ann.send(json!({ "type": "members", "id": 4 })).await;
                 assert_eq!(meadow.ann.next_of("members").await["members"][0]["name"], "ann");
             })
@@ -207,7 +207,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_whoever_comes_goes_and_takes_a_name_in_the_seed_profile(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let mut cyd = meadow.house.seed_join(ROOM, "cyd").await;
                 cyd.send(json!({ "type": "update-name", "name": "eve" })).await;
                 assert!(cyd.only_users().await.contains(&"eve".to_owned()));
@@ -220,7 +220,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_metrics_and_whatever_operators_read(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 for path in [
                     "/healthz",
                     "/readyz",
@@ -268,7 +268,7 @@ mod nothing_is_woken_or_kept_awake {
         }
 
         async fn by_a_publish_that_is_refused(transport) {
-            Meadow::awake(transport).await.is_left_alone_by(async |meadow| {
+            Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let long = "k".repeat(65);
                 let publish = json!({ "type": "publish", "id": 9, "key": long, "data": 1 });
                 meadow.ann.send(publish).await;
@@ -284,14 +284,14 @@ mod a_room_is_woken {
 
     both! {
         async fn by_a_publish(transport) {
-            Meadow::awake(transport).await.is_woken_by("publish", async |meadow| {
+            Meadow::awake(transport).await.woken_by("publish", async |meadow| {
                 assert_eq!(meadow.ann.say("good morning").await, 2);
             })
             .await;
         }
 
         async fn by_a_direct_message(transport) {
-            Meadow::awake(transport).await.is_woken_by("publish", async |meadow| {
+            Meadow::awake(transport).await.woken_by("publish", async |meadow| {
                 let to = json!({ "sid": meadow.ann.welcome["sid"] });
                 meadow.ann.send(json!({ "type": "publish", "id": 8, "to": to, "data": 1 })).await;
                 assert_eq!(meadow.ann.next_of("ok").await["reached"], 1);
@@ -302,7 +302,7 @@ mod a_room_is_woken {
         async fn by_a_chat_of_the_seed_profile(transport) {
             let meadow = Meadow::awake(transport).await;
             let cyd = tokio::sync::Mutex::new(meadow.house.seed_join(ROOM, "cyd").await);
-            meadow.is_woken_by("publish", async |meadow| {
+            meadow.woken_by("publish", async |meadow| {
                 cyd.lock().await.chat("good morning").await;
                 meadow.ann.message().await;
             })
@@ -310,7 +310,7 @@ mod a_room_is_woken {
         }
 
         async fn by_an_operators_word(transport) {
-            Meadow::awake(transport).await.is_woken_by("wake", async |meadow| {
+            Meadow::awake(transport).await.woken_by("wake", async |meadow| {
                 assert_eq!(meadow.house.operate(ROOM, "wake").await["state"], "awake");
             })
             .await;
