@@ -11,7 +11,7 @@ use dormouse::config::Config;
 use dormouse::session::AutoResponses;
 use serde_json::{Value, json};
 
-use crate::support::{Client, House, Transport, both, house};
+use crate::support::{Client, DEADLINE, House, Transport, both, house};
 
 const ROOM: &str = "meadow";
 
@@ -106,9 +106,12 @@ mod nothing_is_woken_or_kept_awake {
                         ann.connection().quic_connection().stats().frame_rx.ping
                     };
                     let before = pings(&meadow.ann);
-                    while pings(&meadow.ann) == before {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
+                    let pinged = async {
+                        while pings(&meadow.ann) == before {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
+                    };
+                    tokio::time::timeout(DEADLINE, pinged).await.unwrap();
                 }
             })
             .await;
@@ -261,7 +264,7 @@ mod nothing_is_woken_or_kept_awake {
                     ann.next_of("ok").await;
                 }
             };
-            tokio::time::timeout(crate::support::DEADLINE, trims).await.unwrap();
+            tokio::time::timeout(DEADLINE, trims).await.unwrap();
             let room = house.inspect(ROOM).await;
             assert_eq!((&room["state"], &room["head"]["seq"]), (&"asleep".into(), &1.into()));
             assert_eq!(house.wakes().await, wakes);
