@@ -6,6 +6,8 @@
 //! [`Config`] of real types, or one [`Error`] that says which value, where it came from and
 //! what would be right.
 //!
+//! - What `[room]` may say, `[rooms."game-*"]` may say for rooms of such names; see
+//!   [`pattern`](crate::protocol::pattern).
 //! - Every setting stands in one table ([`settings`]); flags, `--help` and the example file
 //!   are made from it.
 //! - An unknown name is an error: a typing mistake must not be a silent default.
@@ -20,10 +22,12 @@ pub mod units;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
+use crate::protocol::{Kinds, Pattern};
 use crate::{keeper, server, session, store};
 use reader::Reader;
 use said::Said;
@@ -52,6 +56,10 @@ pub struct Config {
     pub certs_dir: PathBuf,
     /// The rooms' keepers, and with them the rooms and outboxes.
     pub keeper: keeper::Settings,
+    /// And those of rooms whose names match a pattern.
+    pub kinds: Vec<(Pattern, keeper::Settings)>,
+    /// How many rooms may be awake.
+    pub rooms_awake: usize,
     /// The sessions.
     pub session: session::Settings,
     /// The store.
@@ -115,21 +123,18 @@ impl Config {
     pub fn new(said: &Said) -> Result<Self, Error> {
         let read = Reader::new(said);
         let data_dir: PathBuf = read.text("data_dir").into();
-        let config = Self {
+        let mut config = Self {
             listen: read.addresses("listen")?,
             operator_listen: read.address("operator_listen")?,
             certs_dir: certs_dir(read.path("certs_dir"), &data_dir),
             data_dir,
             certificate: read.certificate()?,
             keeper: read.keeper()?,
+            kinds: Vec::new(),
+            rooms_awake: read.count("gateway.rooms_awake")?,
             session: read.session()?,
             store: read.store()?,
-            server: server::Settings {
-                send_buffer: read.size("session.send_buffer")?,
-                connections: read.count("gateway.connections")?,
-                origins: read.origins("gateway.origins")?,
-                demo: read.flag("demo")?,
-            },
+            server: read.server()?,
             quic: server::QuicSettings {
                 keep_alive: read.duration("quic.keep_alive")?,
                 idle_timeout: read.duration("quic.idle_timeout")?,
@@ -139,7 +144,25 @@ impl Config {
             drain_spread: read.duration("gateway.drain_spread")?,
         };
         read.check_what_needs_each_other()?;
+        config.read_kinds(said)?;
         Ok(config)
+    }
+
+    /// Reads what is said for each kind of rooms as if it were said for all, so that a kind can
+    /// change whatever `[room]` can, and is held to the same rules.
+    fn read_kinds(&mut self, said: &Said) -> Result<(), Error> {
+        let (mut in_store, mut responses) = (Vec::new(), Vec::new());
+        for (pattern, said) in said.kinds() {
+            let read = Reader::new(&said);
+            self.kinds.push((pattern.clone(), read.keeper()?));
+            in_store.push((pattern.clone(), Some(read.store_of_rooms()?)));
+            responses.push((pattern.clone(), read.auto_responses()?));
+            read.check_what_needs_each_other()?;
+        }
+        self.store.kinds = Kinds::new(None, in_store);
+        let usual = Reader::new(said).auto_responses()?;
+        self.session.auto_responses = Arc::new(Kinds::new(usual, responses));
+        Ok(())
     }
 }
 

@@ -4,22 +4,25 @@
 //! at start; never on a message's path. A keeper that nobody needs retires under the entry it
 //! has here, so that a join that comes at that moment starts the next one instead of being lost.
 
-use std::collections::{BTreeMap, HashMap};
+mod listing;
+mod reading;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
 
-use crate::keeper::state::{Found, Head, Operation};
-use crate::keeper::{self, Keeper, Letter, Mailbox, Refused};
-use crate::protocol::RoomName;
+use crate::keeper::state::{Found, Operation};
+use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused};
+use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
-pub use crate::keeper::state::{Inspection, Unavailable};
+pub use crate::keeper::state::{Inspection, Roster, Unavailable};
+pub use listing::{Listed, PAGE_MOST, Query, Rooms, STATES};
 
 /// Finds keepers. Cheap to clone.
 #[derive(Clone)]
@@ -28,11 +31,31 @@ pub struct Dispatcher {
 }
 
 struct Shared {
-    mailboxes: Mutex<HashMap<RoomName, Arc<Mailbox>>>,
+    /// Ordered, so that rooms can be listed page by page.
+    mailboxes: Mutex<Mailboxes>,
     next_connection: AtomicU64,
-    settings: keeper::Settings,
+    kinds: Kinds<keeper::Settings>,
+    awake: Arc<Awake>,
     store: Store,
     metrics: Arc<Metrics>,
+}
+
+type Mailboxes = BTreeMap<RoomName, Arc<Mailbox>>;
+
+/// What a dispatcher goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What keepers go by, by the kinds of their rooms.
+    pub kinds: Kinds<keeper::Settings>,
+    /// How many rooms may be awake before the longest idle sleeps early.
+    pub rooms_awake: usize,
+}
+
+/// All rooms alike, and as many awake as like to.
+impl From<keeper::Settings> for Settings {
+    fn from(usual: keeper::Settings) -> Self {
+        Self { kinds: usual.into(), rooms_awake: usize::MAX }
+    }
 }
 
 /// When an operator may ask a full mailbox again.
@@ -41,34 +64,24 @@ const FULL_RETRY_MS: u64 = 1_000;
 /// How long keepers may take to read their last mail.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long keepers may take to tell how their rooms are.
-const LISTING: Duration = Duration::from_millis(500);
-
-/// A room in a list of rooms.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Listed {
-    /// Its name.
-    pub room: String,
-    /// As in [`Inspection`], or `busy`: its keeper did not answer in time.
-    pub state: &'static str,
-    /// Seats, connected or not.
-    pub seats: usize,
-    /// When it sleeps if nothing happens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sleeps_in_ms: Option<u64>,
-}
-
 impl Dispatcher {
     /// A dispatcher without keepers.
-    pub fn new(settings: keeper::Settings, store: Store, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
+        let Settings { kinds, rooms_awake } = settings.into();
         let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let shared = Shared { mailboxes, next_connection, settings, store, metrics };
+        let awake = Awake::new(rooms_awake);
+        let shared = Shared { mailboxes, next_connection, kinds, awake, store, metrics };
         Self { shared: Arc::new(shared) }
     }
 
-    /// What keepers go by.
+    /// What keepers usually go by.
     pub fn settings(&self) -> &keeper::Settings {
-        &self.shared.settings
+        self.shared.kinds.usual()
+    }
+
+    /// What the keeper of a room goes by.
+    pub fn settings_of(&self, room: &RoomName) -> &Arc<keeper::Settings> {
+        self.shared.kinds.of(room)
     }
 
     /// A number for a connection, never given twice.
@@ -119,54 +132,6 @@ impl Dispatcher {
         self.operate(room, Operation::Wake).await
     }
 
-    /// The first rooms by name, whether somebody is there or they only lie on disk. Wakes and
-    /// starts nothing, and does not wait long for anybody.
-    pub async fn rooms(&self, limit: usize) -> Vec<Listed> {
-        let on_disk = self.shared.store.run(move |engine| engine.rooms(None, limit)).await;
-        // A store that is unwell does not hide the rooms in memory.
-        let mut rooms: BTreeMap<RoomName, Option<Arc<Mailbox>>> =
-            on_disk.unwrap_or_default().into_iter().map(|room| (room, None)).collect();
-        for (room, mailbox) in self.mailboxes().iter() {
-            let fits = || rooms.last_key_value().is_some_and(|(last, _)| room <= last);
-            if rooms.len() < limit || fits() {
-                rooms.insert(room.clone(), Some(mailbox.clone()));
-                if rooms.len() > limit {
-                    rooms.pop_last();
-                }
-            }
-        }
-        let deadline = Instant::now() + LISTING;
-        let mut asked = Vec::with_capacity(rooms.len());
-        for (room, mailbox) in rooms {
-            let (answer, answered) = oneshot::channel();
-            let has_keeper = mailbox.is_some();
-            if let Some(mailbox) = mailbox {
-                let _ = mailbox.put(Letter::Operate(Operation::Inspect, answer)); // full: busy
-            }
-            asked.push((room, has_keeper, answered));
-        }
-        let mut listed = Vec::with_capacity(asked.len());
-        for (room, has_keeper, answered) in asked {
-            let seen = match has_keeper {
-                true => timeout_at(deadline, answered).await.ok().and_then(Result::ok),
-                false => None,
-            };
-            listed.push(match seen.and_then(Result::ok) {
-                Some(seen) => Listed {
-                    room: seen.room,
-                    state: seen.state,
-                    seats: seen.seats,
-                    sleeps_in_ms: seen.why_awake.map(|why| why.sleeps_in_ms),
-                },
-                None => {
-                    let state = if has_keeper { "busy" } else { "cold" };
-                    Listed { room: room.to_string(), state, seats: 0, sleeps_in_ms: None }
-                }
-            });
-        }
-        listed
-    }
-
     /// Waits until every keeper has read the mail it has now, so that what is to be written is
     /// with the store. Bounded by a few seconds: a keeper may be waiting for a disk.
     pub async fn close(&self) {
@@ -209,14 +174,12 @@ impl Dispatcher {
             let mailbox = self.find(&mut mailboxes, room, Found::Wanted);
             mailbox.put(Letter::Operate(operation, answer)).is_err()
         };
-        let unavailable =
-            |reason: &str| Unavailable { retry_after_ms: FULL_RETRY_MS, reason: reason.to_owned() };
         if refused {
-            return Err(unavailable("the room has more to do than it can take"));
+            return Err(full());
         }
         match answered.await {
             Ok(result) => result.map(Some),
-            Err(_) => Err(unavailable("the gateway is shutting down")),
+            Err(_) => Err(gone()),
         }
     }
 
@@ -224,41 +187,25 @@ impl Dispatcher {
     async fn cold(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
         let name = room.clone();
         let opened = self.shared.store.run(move |engine| engine.open(&name)).await;
-        let opened = opened.map_err(|error| Unavailable {
-            retry_after_ms: FULL_RETRY_MS,
-            reason: error.to_string(),
-        })?;
-        let is_there = opened.newest > 0 || !opened.seats.is_empty();
-        Ok(is_there.then(|| Inspection {
-            room: room.to_string(),
-            state: "cold",
-            seats: opened.seats.len(),
-            bytes: opened.bytes,
-            head: Head { epoch: opened.epoch.to_string(), seq: opened.newest },
-            last_wake: None,
-            why_awake: None,
-        }))
+        Ok(Inspection::of_cold(room, &opened.map_err(unwell)?))
     }
 
-    fn find(
-        &self,
-        mailboxes: &mut HashMap<RoomName, Arc<Mailbox>>,
-        room: &RoomName,
-        found: Found,
-    ) -> Arc<Mailbox> {
+    fn find(&self, mailboxes: &mut Mailboxes, room: &RoomName, found: Found) -> Arc<Mailbox> {
         if let Some(mailbox) = mailboxes.get(room) {
             return mailbox.clone();
         }
         let shared = &self.shared;
-        let mailbox = Mailbox::new(shared.settings.mailbox_events, shared.settings.waking_bytes);
+        let settings = shared.kinds.of(room); // once for as long as the keeper lives
+        let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
         let dispatcher = self.clone();
         let keeper = Keeper {
             room: room.clone(),
-            settings: shared.settings.clone(),
+            settings: settings.clone(),
             mailbox: mailbox.clone(),
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),
+            awake: shared.awake.clone(),
             retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
         };
         tokio::spawn(keeper::run(keeper, found));
@@ -270,16 +217,32 @@ impl Dispatcher {
         let may_go = mailbox.close();
         if may_go {
             mailboxes.remove(room);
-            if mailboxes.len() * 4 < mailboxes.capacity() {
-                mailboxes.shrink_to_fit();
-            }
         }
         may_go
     }
 
-    fn mailboxes(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Mailbox>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
         self.shared.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unavailable(reason: impl Into<String>) -> Unavailable {
+    Unavailable { retry_after_ms: FULL_RETRY_MS, reason: reason.into() }
+}
+
+/// What an operator is told whose letter does not fit into the mailbox.
+fn full() -> Unavailable {
+    unavailable("the room has more to do than it can take")
+}
+
+/// What an operator is told whose letter nobody answers.
+fn gone() -> Unavailable {
+    unavailable("the gateway is shutting down")
+}
+
+/// What an operator is told when the store cannot be read.
+fn unwell(error: store::Error) -> Unavailable {
+    unavailable(error.to_string())
 }
 
 #[cfg(test)]

@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::dispatcher::Dispatcher;
-use crate::protocol::RoomName;
+use crate::dispatcher::{self, Dispatcher};
+use crate::protocol::{Kinds, RoomName};
+use crate::server::addresses::Addresses;
 use crate::server::tls::{self, Certificates};
 use crate::server::{Context, http, operator, webtransport};
 use crate::session::Sessions;
@@ -112,9 +113,12 @@ impl Gateway {
         let (seated, spread_ms) = found_seats(&config, &store).await?;
 
         let metrics = Arc::new(Metrics::default());
+        let kinds = Kinds::new(config.keeper, config.kinds);
+        let rooms = dispatcher::Settings { kinds, rooms_awake: config.rooms_awake };
         let cx = Arc::new(Context {
-            dispatcher: Dispatcher::new(config.keeper, store.clone(), metrics.clone()),
+            dispatcher: Dispatcher::new(rooms, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),
+            addresses: Addresses::new(config.server.addresses.clone()),
             store,
             certificates,
             metrics,

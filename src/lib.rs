@@ -10,6 +10,7 @@
 //! | room | what it is for |
 //! | --- | --- |
 //! | [`bench`](mod@bench) | a load generator: measures a gateway from outside |
+//! | [`command`] | what is asked of a gateway or a store from a terminal |
 //! | [`gateway`] | assembly: opens the store, binds listeners, drains on shutdown |
 //! | [`config`] | what an operator may say, merged and checked once |
 //! | [`server`] | the transports: bytes in, bytes out, no policy |
@@ -35,6 +36,7 @@
 //! ```
 
 pub mod bench;
+pub mod command;
 
 pub mod gateway;
 

@@ -11,7 +11,7 @@ use dormouse::config::{self, Config};
 use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
 use dormouse::server::tls::Certificates;
-use dormouse::{store, telemetry};
+use dormouse::{command, store, telemetry};
 use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -24,11 +24,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const OTHER_FILES: u64 = 256;
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = cli().get_matches();
     telemetry::log_to_stderr();
     let outcome = match matches.subcommand_name() {
         Some("check") => check(&matches),
         Some("bench") => measure(&matches),
+        Some(name) if command::NAMES.contains(&name) => ask(&matches),
         _ => serve(&matches),
     };
     match outcome {
@@ -40,14 +41,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn command() -> Command {
+fn cli() -> Command {
     Command::new("dormouse")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A self-hosted edge gateway for rooms: durable, asleep when idle")
         .after_help(
             "Each flag is also a setting of dormouse.toml and an environment variable:\n\
              --room-sleep-after 30s, [room] sleep_after = \"30s\", DORMOUSE_ROOM_SLEEP_AFTER=30s.\n\
-             A flag wins over the environment, the environment over the file.",
+             A flag wins over the environment, the environment over the file.\n\
+             What [room] says, a section like [rooms.\"game-*\"] of the file may say otherwise\n\
+             for rooms of such names.",
         )
         .args(config::flags())
         .subcommand(Command::new("serve").about("Open the gateway (the default)"))
@@ -55,6 +58,7 @@ fn command() -> Command {
             "Read the configuration and say if it is fine; with --data-dir, the store there too",
         ))
         .subcommand(bench::command())
+        .subcommands(command::subcommands())
 }
 
 fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
@@ -70,12 +74,22 @@ fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
         Certificates::from_files(files)?;
     }
     writeln!(std::io::stdout(), "The configuration is fine")?;
-    // Only one that was named here: a configuration is also checked while a gateway runs.
-    let named = matches.subcommand().and_then(|(_, said)| said.get_one::<String>("data_dir"));
-    match named {
-        Some(_) => check_store(&config.data_dir),
-        None => Ok(()),
+    match names_a_store(matches) {
+        true => check_store(&config.data_dir),
+        false => Ok(()),
     }
+}
+
+/// Whether a data directory was named here: only then is it looked at, for a gateway may have it.
+fn names_a_store(matches: &ArgMatches) -> bool {
+    matches.subcommand().is_some_and(|(_, said)| said.get_one::<String>("data_dir").is_some())
+}
+
+/// `dormouse rooms` and `dormouse history`.
+fn ask(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    let config = read_config(matches)?;
+    let Some((name, said)) = matches.subcommand() else { return Ok(()) };
+    Ok(command::run(name, said, &config, names_a_store(matches), &mut std::io::stdout().lock())?)
 }
 
 fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
@@ -154,6 +168,9 @@ fn complain(error: &(dyn Error + 'static)) {
     }
     if let Some(error) = error.downcast_ref::<StartError>() {
         text += &format!("\n  hint: {}", error.hint());
+    }
+    if let Some(hint) = error.downcast_ref::<command::Error>().and_then(command::Error::hint) {
+        text += &format!("\n  hint: {hint}");
     }
     eprintln!("{text}");
 }

@@ -23,6 +23,7 @@ mod ring;
 mod unsent;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::protocol::v1::PresenceWish;
-use crate::protocol::{CloseReason, Epoch, Framing, Sid};
+use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp};
 use crate::room::Side;
 
 pub use ephemerals::Slot;
@@ -59,6 +60,8 @@ pub struct Outbox {
     framing: Framing,
     outbox_bytes: usize,
     private: Mutex<Private>,
+    /// When the session last answered something by itself, for whoever asks its room; 0: never.
+    auto_responded: AtomicU64,
 }
 
 #[derive(Default)]
@@ -126,7 +129,23 @@ pub struct Closing {
 impl Outbox {
     /// An empty outbox for a session of this framing.
     pub fn new(framing: Framing, policy: &Policy) -> Arc<Self> {
-        Arc::new(Self { framing, outbox_bytes: policy.outbox_bytes, private: Mutex::default() })
+        Arc::new(Self {
+            framing,
+            outbox_bytes: policy.outbox_bytes,
+            private: Mutex::default(),
+            auto_responded: AtomicU64::new(0),
+        })
+    }
+
+    /// The session has answered something by itself.
+    pub fn auto_responded(&self, at: Timestamp) {
+        self.auto_responded.store(at.0, Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub fn last_auto_response(&self) -> Option<Timestamp> {
+        let at = self.auto_responded.load(Ordering::Relaxed);
+        (at > 0).then_some(Timestamp(at))
     }
 
     /// How this session's frames are wrapped.

@@ -14,6 +14,7 @@
 //!   progress on the wire stands in for the pong.
 //! - Whatever ends a session, the keeper is told once, and how.
 
+mod auto;
 mod count;
 mod farewell;
 mod life;
@@ -28,11 +29,12 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use crate::dispatcher::Dispatcher;
-use crate::protocol::{Profile, RoomName};
+use crate::protocol::{Kinds, Profile, RoomName};
 use crate::room;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+pub use auto::{AutoResponses, BadPairs};
 pub use count::{Entered, NotNow, Sessions};
 pub use farewell::Farewell;
 pub use link::{End, Link, Received};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub ephemeral_keys: usize,
     /// What a room and its seats must stay within.
     pub limits: room::Limits,
+    /// What is answered before it is read, by the kind of the room.
+    pub auto_responses: Arc<Kinds<AutoResponses>>,
 }
 
 /// What a session needs of the world.

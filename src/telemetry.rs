@@ -131,6 +131,8 @@ pub struct Metrics {
     pub room_wake: Timing,
     /// Rooms that went to sleep.
     pub room_hibernations: Counter,
+    /// Rooms that were told to sleep early, because too many were awake.
+    pub rooms_dozed: Counter,
     /// Messages committed.
     pub messages: Counter,
     /// Frames written to clients.
@@ -155,9 +157,10 @@ impl Default for Metrics {
             sessions: Family::new("transport", TRANSPORTS),
             sessions_closed: Family::new("reason", &[]),
             rooms: Family::new("state", &["awake", "asleep"]),
-            room_wakes: Family::new("cause", &[]),
+            room_wakes: Family::new("cause", &["publish", "wake"]),
             room_wake: Timing::default(),
             room_hibernations: Counter::default(),
+            rooms_dozed: Counter::default(),
             messages: Counter::default(),
             frames_sent: Family::new("transport", TRANSPORTS),
             frames_received: Family::new("transport", TRANSPORTS),
@@ -184,6 +187,7 @@ impl Metrics {
             "Rooms put to sleep.",
             &self.room_hibernations,
         );
+        page.single("dormouse_rooms_dozed_total", "Rooms sent to sleep early.", &self.rooms_dozed);
         page.single("dormouse_messages_total", "Messages committed.", &self.messages);
         page.family("dormouse_frames_sent_total", "Frames to clients.", &self.frames_sent);
         page.family(
@@ -317,6 +321,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 14);
+        assert_eq!(names.len(), 15);
     }
 }

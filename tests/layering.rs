@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&str] = &[
     "main",
     "bench",
+    "command",
     "gateway",
     "config",
     "server",

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use dormouse::protocol::{Author, Epoch, KeyHash, RoomName, Sid, Timestamp};
 use dormouse::room::Room;
 use dormouse::store::{
-    BodyKind, Engine, Error, Message, Record, Redb, Retention, SeatRow, Settings, check,
+    BodyKind, Engine, Error, Message, Record, Redb, Retention, SeatRow, Settings, check, look,
 };
 use redb::{Database, ReadableTable as _};
 use tempfile::TempDir;
@@ -40,6 +40,7 @@ fn settings() -> Settings {
         rooms_cache: 1 << 20,
         reserve: None,
         retention: Retention { messages: 150, age: Duration::MAX, bytes: u64::MAX },
+        kinds: Default::default(),
     }
 }
 
@@ -246,6 +247,32 @@ fn stores_of_version_1_open_and_every_room_in_them_wakes_whole() {
     }
     let [closed, killed] = STATES.map(|state| open(&store(state)).identity().store);
     assert_eq!(closed, killed);
+}
+
+/// Also one that a crash left, which redb repairs when it opens it.
+#[test]
+fn a_store_is_looked_at_whole_and_is_not_touched() {
+    let _still = nobody_starts();
+    for state in STATES {
+        let dir = store(state);
+        let store = look(dir.path(), &settings()).unwrap();
+        for it in told() {
+            let room: RoomName = it.name.parse().unwrap();
+            let opened = store.open(&room).unwrap();
+            assert_eq!((opened.oldest, opened.newest), (it.oldest, it.newest), "{room}");
+            assert_eq!(opened.seats, it.seats);
+            let slice = store.read(&room, 1, usize::MAX, usize::MAX).unwrap();
+            assert_eq!(slice.messages, (it.oldest..=it.newest).map(message).collect::<Vec<_>>());
+        }
+        assert_eq!(store.rooms(None, 100).unwrap().len(), told().len());
+        assert!(matches!(Redb::open(dir.path(), settings()), Err(Error::InUse { .. })));
+        drop(store);
+        for file in FILES {
+            let [before, after] =
+                [&kept(state), dir.path()].map(|at| fs::read(at.join(file)).unwrap());
+            assert!(before == after, "{state}: {file} is as it was");
+        }
+    }
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use super::said::{self, Origin, Value};
 use super::settings::Setting;
+use crate::protocol::pattern::BadPattern;
 
-/// What is wrong with what was said. Only a file that cannot be read has a cause below it.
+/// What is wrong with what was said. Only a file that cannot be read and a
+/// pattern that is none have a cause below it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A value that cannot be read.
@@ -60,6 +62,25 @@ pub enum Error {
         /// `, did you mean …?` or nothing.
         hint: String,
         /// Who said it.
+        origin: Origin,
+    },
+    /// A section for rooms whose names no room can have.
+    #[error("[rooms.{name:?}] is for no room ({origin})")]
+    Pattern {
+        /// What was said.
+        name: String,
+        /// Who said it.
+        origin: Origin,
+        /// What would do.
+        #[source]
+        source: BadPattern,
+    },
+    /// More sections for rooms than there may be.
+    #[error("there are more than {most} sections [rooms.…] ({origin})")]
+    TooManyPatterns {
+        /// How many there may be.
+        most: usize,
+        /// The first that is too many.
         origin: Origin,
     },
     /// A file that is no TOML.

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
 use super::said::{Said, Value};
 use super::settings::{self, Setting};
 use super::units;
+use crate::protocol::Kinds;
+use crate::session::AutoResponses;
 use crate::{keeper, outbox, room, server, session, store};
 
 /// Bytes of one tag: not a setting, the number of tags is.
@@ -79,6 +82,37 @@ impl<'a> Reader<'a> {
             ephemeral_rate: self.rate("session.ephemeral_rate", |per_second| per_second)?,
             ephemeral_keys: self.count("session.ephemeral_keys")?,
             limits: self.limits()?,
+            auto_responses: Arc::default(), // read with the kinds
+        })
+    }
+
+    /// What is answered below a room. Who may not send a text can have no answer to it.
+    pub(super) fn auto_responses(&self) -> Result<AutoResponses, Error> {
+        const KEY: &str = "room.auto_responses";
+        let (setting, value) = self.value(KEY);
+        let pairs = serde_json::from_str::<Vec<(String, String)>>(&value.text).ok();
+        let Some(responses) = pairs.and_then(|pairs| AutoResponses::new(pairs).ok()) else {
+            return Err(Error::invalid(setting, value));
+        };
+        let fits = responses.longest_request() <= self.size("session.message_bytes")?;
+        self.conflict(fits, KEY, "each request must fit into", "session.message_bytes")?;
+        Ok(responses)
+    }
+
+    /// What the doors go by.
+    pub(super) fn server(&self) -> Result<server::Settings, Error> {
+        let burst = self.count("gateway.connects_burst")? as u32;
+        let per_address = self.amount("gateway.connections_per_address", units::count)?;
+        Ok(server::Settings {
+            send_buffer: self.size("session.send_buffer")?,
+            connections: self.count("gateway.connections")?,
+            addresses: server::addresses::Settings {
+                connects: self.rate("gateway.connects_per_address", |_| burst)?,
+                connections: per_address.map_or(usize::MAX, |most| most as usize),
+                loopback_is_exempt: true,
+            },
+            origins: self.origins("gateway.origins")?,
+            demo: self.flag("demo")?,
         })
     }
 
@@ -112,19 +146,29 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub(super) fn store(&self) -> Result<store::Settings, Error> {
-        Ok(store::Settings {
+    /// What the store goes by for one kind of rooms.
+    pub(super) fn store_of_rooms(&self) -> Result<store::RoomSettings, Error> {
+        Ok(store::RoomSettings {
             journal_bytes: self.size("room.journal_bytes")? as u64,
-            journal_total_bytes: self.size("store.journal_total_bytes")? as u64,
-            journal_age: self.duration("store.journal_age")?,
-            journal_cache: self.size("store.journal_cache")?,
-            rooms_cache: self.size("store.rooms_cache")?,
-            reserve: self.amount("store.reserve", units::size)?,
             retention: store::Retention {
                 messages: self.amount("room.history_messages", units::count)?.unwrap_or(u64::MAX),
                 age: self.amount("room.history_age", units::duration)?.unwrap_or(units::NO_AGE),
                 bytes: self.amount("room.history_bytes", units::size)?.unwrap_or(u64::MAX),
             },
+        })
+    }
+
+    pub(super) fn store(&self) -> Result<store::Settings, Error> {
+        let store::RoomSettings { journal_bytes, retention } = self.store_of_rooms()?;
+        Ok(store::Settings {
+            journal_bytes,
+            journal_total_bytes: self.size("store.journal_total_bytes")? as u64,
+            journal_age: self.duration("store.journal_age")?,
+            journal_cache: self.size("store.journal_cache")?,
+            rooms_cache: self.size("store.rooms_cache")?,
+            reserve: self.amount("store.reserve", units::size)?,
+            retention,
+            kinds: Kinds::default(),
         })
     }
 

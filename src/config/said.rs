@@ -9,10 +9,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Error;
-use super::settings::{SETTINGS, Setting, find};
+use super::settings::{Kind, SETTINGS, Setting, find};
+use crate::protocol::Pattern;
+
+/// The sections for rooms by name: `[rooms."game-*"]`.
+const ROOMS: &str = "rooms";
+
+/// How many of them there may be: each is tried when a room begins.
+pub const PATTERNS: usize = 64;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +29,8 @@ pub enum Origin {
     Default,
     /// A line of the configuration file.
     File(PathBuf, usize),
+    /// A line of it, in the section for rooms of that pattern.
+    Rooms(Box<Origin>, Pattern),
     /// An environment variable.
     Variable(String),
     /// A flag, without its dashes.
@@ -32,6 +42,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("the default"),
             Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
+            Self::Rooms(line, pattern) => write!(f, "[rooms.\"{pattern}\"], {line}"),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
         }
@@ -53,21 +64,38 @@ impl fmt::Display for Value {
     }
 }
 
-/// Everything said, by key. What was said later wins.
+/// Values by key. What was said later wins.
+type Values = BTreeMap<&'static str, Value>;
+
+/// Everything said.
 #[derive(Debug, Clone, Default)]
-pub struct Said(BTreeMap<&'static str, Value>);
+pub struct Said {
+    values: Values,
+    /// What the file says of `[room]` for rooms of some names only.
+    rooms: BTreeMap<Pattern, Values>,
+}
 
 impl Said {
     /// The value of a setting: what was said last, else its default.
     pub fn of(&self, setting: &Setting) -> Value {
-        self.0
+        self.values
             .get(setting.key)
             .cloned()
             .unwrap_or_else(|| Value { text: setting.default.to_owned(), origin: Origin::Default })
     }
 
     fn say(&mut self, setting: &'static Setting, text: String, origin: Origin) {
-        self.0.insert(setting.key, Value { text, origin });
+        self.values.insert(setting.key, Value { text, origin });
+    }
+
+    /// What is said for the rooms of each pattern: what stands in its own section before all that
+    /// is said of rooms, wherever that was.
+    pub fn kinds(&self) -> impl Iterator<Item = (&Pattern, Self)> {
+        self.rooms.iter().map(|(pattern, special)| {
+            let mut values = self.values.clone();
+            values.extend(special.iter().map(|(key, value)| (*key, value.clone())));
+            (pattern, Self { values, rooms: BTreeMap::new() })
+        })
     }
 
     /// Adds what a file says.
@@ -81,41 +109,57 @@ impl Said {
             let origin = at(key.span().start);
             let key = key.into_inner().into_owned();
             match value.into_inner() {
+                DeValue::Table(sections) if key == ROOMS => {
+                    self.add_rooms(sections, &at)?;
+                }
                 DeValue::Table(section) => {
                     if !SETTINGS.iter().any(|setting| setting.section() == Some(&key)) {
                         return Err(Error::unknown(format!("[{key}]"), origin));
                     }
                     for (name, value) in section {
                         let origin = at(name.span().start);
-                        self.add_entry(
-                            &format!("{key}.{}", name.get_ref()),
-                            value.get_ref(),
-                            origin,
-                        )?;
+                        let key = format!("{key}.{}", name.get_ref());
+                        let (setting, text) = read_entry(&key, value.get_ref(), &origin)?;
+                        self.say(setting, text, origin);
                     }
                 }
-                value => self.add_entry(&key, &value, origin)?,
+                value => {
+                    let (setting, text) = read_entry(&key, &value, &origin)?;
+                    self.say(setting, text, origin);
+                }
             }
         }
         Ok(())
     }
 
-    fn add_entry(&mut self, key: &str, value: &DeValue<'_>, origin: Origin) -> Result<(), Error> {
-        let Some(setting) = find(key) else {
-            return Err(Error::unknown(key.to_owned(), origin));
-        };
-        let text = match value {
-            DeValue::Array(items) if setting.kind.is_list() => {
-                let texts: Option<Vec<_>> = items.iter().map(|i| scalar(i.get_ref())).collect();
-                texts.map(|texts| texts.join(","))
+    /// Adds the sections for rooms by name: each may say what `[room]` may.
+    fn add_rooms(
+        &mut self,
+        sections: DeTable<'_>,
+        at: &dyn Fn(usize) -> Origin,
+    ) -> Result<(), Error> {
+        for (name, section) in sections {
+            let origin = at(name.span().start);
+            let name = name.get_ref();
+            let DeValue::Table(section) = section.into_inner() else {
+                return Err(Error::unknown(format!("{ROOMS}.{name}"), origin));
+            };
+            let pattern: Pattern = match name.parse() {
+                Ok(pattern) => pattern,
+                Err(source) => {
+                    return Err(Error::Pattern { name: name.to_string(), origin, source });
+                }
+            };
+            let mut values = Values::new();
+            for (name, value) in section {
+                let origin = Origin::Rooms(Box::new(at(name.span().start)), pattern.clone());
+                let key = format!("room.{}", name.get_ref());
+                let (setting, text) = read_entry(&key, value.get_ref(), &origin)?;
+                values.insert(setting.key, Value { text, origin });
             }
-            value => scalar(value),
-        };
-        match text {
-            Some(text) => self.say(setting, text, origin),
-            None => {
-                let value = value.type_str().to_owned();
-                return Err(Error::invalid(setting, Value { text: value, origin }));
+            self.rooms.insert(pattern, values);
+            if self.rooms.len() > PATTERNS {
+                return Err(Error::TooManyPatterns { most: PATTERNS, origin });
             }
         }
         Ok(())
@@ -183,6 +227,44 @@ pub(super) fn meant(name: &str) -> Option<&'static Setting> {
         let (key, short) = (plain(setting.key), plain(setting.name()));
         said == key || said.ends_with(&short)
     })
+}
+
+/// The setting of that key, and what is said of it, as text.
+fn read_entry(
+    key: &str,
+    value: &DeValue<'_>,
+    origin: &Origin,
+) -> Result<(&'static Setting, String), Error> {
+    let Some(setting) = find(key) else {
+        return Err(Error::unknown(key.to_owned(), origin.clone()));
+    };
+    let text = match value {
+        DeValue::Array(items) if setting.kind.is_list() => {
+            let texts: Option<Vec<_>> = items.iter().map(|i| scalar(i.get_ref())).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        DeValue::Array(items) if setting.kind == Kind::Pairs => pairs(items),
+        value => scalar(value),
+    };
+    match text {
+        Some(text) => Ok((setting, text)),
+        None => {
+            let text = value.type_str().to_owned();
+            Err(Error::invalid(setting, Value { text, origin: origin.clone() }))
+        }
+    }
+}
+
+/// A list of lists of texts, as the JSON that a flag would say.
+fn pairs(items: &DeArray<'_>) -> Option<String> {
+    let pair = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::Array(texts) => {
+            texts.iter().map(|text| scalar(text.get_ref())).collect::<Option<Vec<_>>>()
+        }
+        _ => None,
+    };
+    let pairs: Vec<_> = items.iter().map(pair).collect::<Option<_>>()?;
+    Some(serde_json::json!(pairs).to_string())
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {

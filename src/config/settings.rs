@@ -41,6 +41,8 @@ pub enum Kind {
     Addresses,
     /// Web origins.
     Origins,
+    /// Pairs of texts.
+    Pairs,
 }
 
 impl Kind {
@@ -56,6 +58,9 @@ impl Kind {
             Self::Address => "an address with a port like \"127.0.0.1:4434\"",
             Self::Addresses => "addresses with ports like \"127.0.0.1:4433\" or \"[::1]:4433\"",
             Self::Origins => "web origins like \"https://example.org\"",
+            Self::Pairs => {
+                "at most 8 pairs like [[\"ping\", \"pong\"]], each text of 1 to 2048 bytes, no two alike"
+            }
         }
     }
 
@@ -115,7 +120,7 @@ const WAIT: (&str, &str) = ("10ms", "1d");
 /// What one process may be asked to keep in memory or in flight.
 const MEMORY: (&str, &str) = ("1KiB", "16GiB");
 
-use Kind::{Address, Addresses, Count, Duration, Flag, Origins, Path, Rate, Size};
+use Kind::{Address, Addresses, Count, Duration, Flag, Origins, Pairs, Path, Rate, Size};
 
 /// How often a client may do something: at least now and then.
 const RATE: (&str, &str) = ("1/s", "1000000/s");
@@ -166,6 +171,8 @@ pub const SETTINGS: &[Setting] = &[
         "The most bytes of members told at once, and of changes kept for who is slow. Beyond it a room counts as large."),
     setting("room.page_bytes", Size, "256KiB", MEMORY,
         "The most bytes of one page of history, and of one slice read from disk."),
+    setting("room.auto_responses", Pairs, "[]", ANY,
+        "Up to eight pairs of a text frame and the one it is answered with, exactly, before anybody reads it: no room wakes. As a flag: '[[\"ping\", \"pong\"]]'."),
 
     setting("session.message_bytes", Size, "64KiB", ("1KiB", "1MiB"),
         "The largest frame a client may send. Generous for text, small enough to hold thousands."),
@@ -234,6 +241,14 @@ pub const SETTINGS: &[Setting] = &[
 
     setting("gateway.connections", Count, "100000", ("1", "10000000"),
         "Sessions of this process. The limit of open files is raised to match, or its smallness said."),
+    setting("gateway.rooms_awake", Count, "100000", ("1", "100000000"),
+        "Rooms awake at once. Beyond it the one that is idle the longest sleeps early."),
+    setting("gateway.connects_per_address", Rate, "30/s", RATE,
+        "Connections that one address may begin after its burst; an IPv6 address is its /64. Loopback is exempt, for it is a proxy or a test; a proxy elsewhere counts as one.").or_off(),
+    setting("gateway.connects_burst", Count, "60", ("1", "65536"),
+        "Connections that one address may begin at once: an office behind one address after an outage."),
+    setting("gateway.connections_per_address", Count, "1000", ("1", "10000000"),
+        "Sessions of one address. Loopback is exempt here, too.").or_off(),
     setting("gateway.drain_spread", Duration, "30s", ("0ms", "300s"),
         "The longest over which a shutdown spreads its clients' return; 1,000 a second when there are fewer."),
     setting("gateway.origins", Origins, "", ANY,

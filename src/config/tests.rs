@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::said::Origin;
 use super::settings::{Kind, Setting};
 use super::*;
+use crate::protocol::RoomName;
 
 const EXAMPLE: &str = "docs/dormouse.example.toml";
 
@@ -36,7 +37,11 @@ fn nothing_said_is_what_the_design_says() {
     assert_eq!(config.session.message_bytes, 65_536);
     assert_eq!(config.store.retention.age, Duration::from_secs(7 * 86_400));
     assert_eq!(config.quic.idle_timeout, Duration::from_secs(20));
-    assert_eq!(config.server.connections, 100_000);
+    assert_eq!((config.server.connections, config.rooms_awake), (100_000, 100_000));
+    let connects = config.server.addresses.connects;
+    assert_eq!((connects.per_second, connects.burst), (30, 60));
+    assert_eq!(config.server.addresses.connections, 1_000);
+    assert!(config.server.addresses.loopback_is_exempt && config.kinds.is_empty());
     assert!(config.server.demo && config.server.origins.is_empty());
     assert_eq!(config.certificate, None);
 }
@@ -116,6 +121,99 @@ fn what_others_put_into_the_environment_is_not_taken_for_settings() {
     assert!(load(&[], &injected).is_ok());
     assert!(load(&[], &[("DORMOUSE_SESSION_PONGTIMEOUT", "5s")]).is_err());
     assert!(load(&[], &[("DORMOUSE_QUIC_PORTS", "5")]).is_err());
+}
+
+fn room(text: &str) -> RoomName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_kind_of_rooms_may_change_whatever_room_may_and_nothing_else() {
+    let config = file(
+        "[room]\nsleep_after = '20s'\nmembers = 7\n\
+         [rooms.'game-*']\nsleep_after = '1m'\nhistory_messages = 50\njournal_bytes = '8KiB'\n\
+         auto_responses = [['ping', 'pong']]\n\
+         [rooms.lobby]\nhistory_age = 'off'",
+    )
+    .unwrap();
+    assert_eq!(config.keeper.sleep_after, Duration::from_secs(20));
+    let kinds = Kinds::new(config.keeper, config.kinds);
+    let seconds = |name| kinds.of(&room(name)).sleep_after.as_secs();
+    assert_eq!((seconds("game-1"), seconds("lobby"), seconds("attic")), (60, 20, 20));
+    assert_eq!(kinds.of(&room("game-1")).limits.members, 7, "what it does not say is as for all");
+    let kept = |name| config.store.retention_of(&room(name)).clone();
+    assert_eq!((kept("game-1").messages, kept("lobby").messages), (50, 10_000));
+    assert_eq!((kept("game-1").age, kept("lobby").age), (kept("attic").age, units::NO_AGE));
+    assert_eq!(config.store.journal_bytes_of(&room("game-1")), 8_192);
+    assert_eq!(config.store.journal_bytes_of(&room("attic")), 4 << 20);
+    let answer = |name| config.session.auto_responses.of(&room(name)).to(b"ping").is_some();
+    assert!(answer("game-1") && !answer("lobby"));
+}
+
+#[test]
+fn a_kind_wins_over_whatever_is_said_of_all_rooms() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("some.toml");
+    std::fs::write(&path, "[rooms.'game-*']\nsleep_after = '1m'").unwrap();
+    let flags = ["--config", path.to_str().unwrap(), "--room-sleep-after", "3s"];
+    let config = load(&flags, &[]).unwrap();
+    assert_eq!(config.keeper.sleep_after, Duration::from_secs(3));
+    assert_eq!(config.kinds[0].1.sleep_after, Duration::from_secs(60));
+}
+
+#[test]
+fn what_is_wrong_with_a_kind_is_said_with_its_section() {
+    let kind = |text: &str| complaint(&format!("[rooms.'game-*']\n{text}"));
+    assert_eq!(
+        kind("\nsleep_after = '5x'"),
+        "room.sleep_after is \"5x\", expected a duration like \"30s\" \
+         ([rooms.\"game-*\"], dormouse.toml, line 3)"
+    );
+    assert_eq!(
+        kind("sleepafter = '5s'"),
+        "there is no setting room.sleepafter, did you mean room.sleep_after? \
+         ([rooms.\"game-*\"], dormouse.toml, line 2)"
+    );
+    assert!(kind("grace = '5s'").contains("did you mean session.grace?"));
+    assert_eq!(
+        kind("ring_bytes = '128KiB'"),
+        "room.ring_bytes is \"128KiB\" ([rooms.\"game-*\"], dormouse.toml, line 2), but must hold \
+         4 times session.message_bytes, which is \"64KiB\" (the default)"
+    );
+    assert_eq!(
+        complaint("[rooms.'a b']"),
+        "[rooms.\"a b\"] is for no room (dormouse.toml, line 1)"
+    );
+    assert_eq!(complaint("[rooms]\nx = 1"), "there is no setting rooms.x (dormouse.toml, line 2)");
+    assert_eq!(complaint("rooms = 1"), "there is no setting rooms (dormouse.toml, line 1)");
+}
+
+#[test]
+fn there_are_only_so_many_kinds() {
+    let kinds = |count: usize| (0..count).map(|n| format!("[rooms.'{n}-*']\n")).collect::<String>();
+    assert_eq!(file(&kinds(said::PATTERNS)).unwrap().kinds.len(), said::PATTERNS);
+    let complaint = complaint(&kinds(said::PATTERNS + 1));
+    assert!(complaint.starts_with("there are more than 64 sections [rooms.…] ("), "{complaint}");
+}
+
+#[test]
+fn auto_responses_are_pairs_in_the_file_and_json_elsewhere() {
+    let flag = load(&["--room-auto-responses", "[[\"ping\",\"pong\"]]"], &[]).unwrap();
+    assert_eq!(flag.session.auto_responses.usual().to(b"ping"), Some("pong"));
+    let of = |pairs: &str| format!("[room]\nauto_responses = {pairs}");
+    let config = file(&of("[['a', 'b,\"'], ['{\"type\":\"x\"}', 'c']]")).unwrap();
+    let responses = config.session.auto_responses.usual();
+    assert_eq!(responses.to(b"a"), Some("b,\""));
+    assert_eq!(responses.to(b"{\"type\":\"x\"}"), Some("c"));
+    for bad in ["'ping'", "['a', 'b']", "[['a']]", "[['a', 'b', 'c']]", "[['a', '']]", "7"] {
+        assert!(complaint(&of(bad)).contains("expected at most 8 pairs like"), "{bad}");
+    }
+    let long = "x".repeat(1_025);
+    let text = format!(
+        "[session]\nmessage_bytes = '1KiB'\nattachment_bytes = 0\n{}",
+        of(&format!("[['{long}', 'b']]"))
+    );
+    assert!(complaint(&text).contains("each request must fit into session.message_bytes"));
 }
 
 #[test]
@@ -231,13 +329,26 @@ fn example() -> String {
         }
         writeln!(text, "#{} = {}", setting.name(), toml(setting)).unwrap();
     }
-    text
+    text + ROOMS_EXAMPLE
 }
+
+const ROOMS_EXAMPLE: &str = r#"
+# Rooms of some names may be otherwise: whatever [room] may say, such a section may say for the
+# rooms whose names match. `*` stands for any number of characters, none included; everything
+# else for itself. One section holds for a room: the one with the most characters that are no
+# `*`; of two as specific, the first in the alphabet. What it does not say is as for all rooms;
+# what it says wins over [room], whoever said that, a flag too. At most 64 sections; they stand in
+# this file only, and are read once: a room keeps its settings for as long as somebody is in it.
+#[rooms."game-*"]
+#sleep_after = "1m"
+#history_messages = 100
+#auto_responses = [["ping", "pong"]]
+"#;
 
 fn toml(setting: &Setting) -> String {
     let default = setting.default;
     match setting.kind {
-        Kind::Count | Kind::Flag => default.to_owned(),
+        Kind::Count | Kind::Flag | Kind::Pairs => default.to_owned(),
         Kind::Addresses | Kind::Origins => {
             let items: Vec<_> = default.split(',').filter(|item| !item.is_empty()).collect();
             format!("{items:?}")

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::state::{Input, Inspection, Mail, Operation, Unavailable};
+use super::state::{Input, Inspection, Mail, Operation, Roster, Unavailable};
 use crate::outbox::Outbox;
+use crate::protocol::Sid;
 
 /// Something for a keeper.
 pub enum Letter {
@@ -19,6 +20,22 @@ pub enum Letter {
     Mail(Mail, Option<Arc<Outbox>>),
     /// From an operator.
     Operate(Operation, oneshot::Sender<Result<Inspection, Unavailable>>),
+    /// From an operator who asks for members.
+    Roster {
+        /// Behind this seat.
+        after: Option<Sid>,
+        /// So many at most.
+        limit: usize,
+        /// Where to.
+        answer: oneshot::Sender<Roster>,
+    },
+}
+
+impl Letter {
+    /// Whether it only asks how things are.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self, Self::Operate(Operation::Inspect, _) | Self::Roster { .. })
+    }
 }
 
 /// The letter comes back.

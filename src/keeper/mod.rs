@@ -19,6 +19,7 @@
 //! - A keeper never waits for a client; a full outbox is that client's affair.
 //! - Joining, leaving and expiry touch seats only: they neither wake a room nor keep it awake.
 
+mod awake;
 mod delivery;
 mod mailbox;
 mod page;
@@ -30,8 +31,10 @@ use std::time::Duration;
 use crate::room::Rate;
 use crate::{outbox, room};
 
+pub use awake::Awake;
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
+pub use page::page_of_disk;
 pub use task::{Keeper, run};
 
 /// How often things may be done.

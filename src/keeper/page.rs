@@ -101,6 +101,20 @@ impl Page {
     }
 }
 
+/// A page of all that is on disk, for who is no member, and the newest message there.
+pub fn page_of_disk(
+    engine: &dyn Engine,
+    room: &RoomName,
+    from: PageFrom,
+    limit: usize,
+    bytes: usize,
+) -> Result<(String, u64), Error> {
+    // A reading of nothing: it knows where the log begins and ends.
+    let newest = engine.read(room, u64::MAX, 0, 0)?.newest;
+    let page = Page { side: None, id: None, from, limit, newest };
+    Ok((page.read(engine, room, bytes)?, newest))
+}
+
 /// About what a message takes in a page, where bytes are base64.
 fn told_bytes(message: &Message) -> usize {
     let bytes = message.body.len();

@@ -8,13 +8,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::awake::{Awake, Awoken};
 use super::mailbox::Taken;
 use super::page;
-use super::state::{Found, Input, Inspection, Mail, Now, Output, State, Ticket, Told, Unavailable};
+use super::state::Unavailable;
+use super::state::{Found, Input, Inspection, Mail, Now, Output, Roster, State, Ticket, Told};
 use super::{Delivery, Letter, Mailbox, Settings};
 use crate::outbox::Outbox;
 use crate::protocol::framing::wrap_json;
-use crate::protocol::{CloseReason, RoomName, Timestamp};
+use crate::protocol::{CloseReason, RoomName, Sid, Timestamp};
 use crate::store::{Engine, Error, Store};
 use crate::telemetry::{Held, Metrics};
 
@@ -35,13 +37,15 @@ pub struct Keeper {
     /// The room.
     pub room: RoomName,
     /// What keepers go by.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Where its letters come in.
     pub mailbox: Arc<Mailbox>,
     /// Where its room lies.
     pub store: Store,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// And where it is noted that its room is awake.
+    pub awake: Arc<Awake>,
     /// Asks to be let go.
     pub retire: Retire,
 }
@@ -53,10 +57,15 @@ struct Task {
     operators: HashMap<Ticket, oneshot::Sender<Result<Inspection, Unavailable>>>,
     next_ticket: u64,
     backlog: VecDeque<Letter>,
+    /// Questions that came before the store had said what there is of the room. Each is an
+    /// operator's request, of which there are only so many at once.
+    questions: Vec<Letter>,
     clock: Instant,
     out: Vec<Output>,
     /// This room among those of its state.
     counted: Held,
+    /// And among those awake.
+    awoken: Option<Awoken>,
 }
 
 /// Keeps a room until nobody needs it.
@@ -76,9 +85,11 @@ pub async fn run(keeper: Keeper, found: Found) {
         operators: HashMap::new(),
         next_ticket: 0,
         backlog: VecDeque::new(),
+        questions: Vec::new(),
         clock,
         out,
         counted,
+        awoken: None,
     }
     .run()
     .await;
@@ -116,6 +127,9 @@ impl Task {
             if self.perform() {
                 return;
             }
+            if let Some(awoken) = &self.awoken {
+                awoken.needed(self.clock + Duration::from_millis(self.state.needed_ms()));
+            }
             let taken = self.wait().await;
             self.feed(taken);
         }
@@ -148,10 +162,23 @@ impl Task {
             self.state.step(now, answer, &mut self.out);
         }
         self.backlog.extend(letters);
+        if self.state.is_known() && !self.questions.is_empty() {
+            std::mem::take(&mut self.questions)
+                .into_iter()
+                .for_each(|letter| self.backlog.push_front(letter));
+        }
         while self.state.wants_mail()
             && let Some(letter) = self.backlog.pop_front()
         {
+            if letter.is_question() && !self.state.is_known() {
+                self.questions.push(letter);
+                continue;
+            }
             let input = match letter {
+                Letter::Roster { after, limit, answer } => {
+                    let _ = answer.send(self.roster(after, limit)); // who asked may have hung up
+                    continue;
+                }
                 Letter::Mail(mail, outbox) => {
                     if let (Mail::Join(join), Some(outbox)) = (&mail, outbox) {
                         self.delivery.expect(join.connection, outbox);
@@ -174,6 +201,15 @@ impl Task {
         if self.state.deadline().is_some_and(|at| at <= now.ms) {
             self.state.step(now, Input::Tick, &mut self.out);
         }
+    }
+
+    fn roster(&self, after: Option<Sid>, limit: usize) -> Roster {
+        let mut roster = self.state.roster(after, limit);
+        for member in &mut roster.members {
+            let outbox = member.connection.and_then(|of| self.delivery.outbox(of));
+            member.auto_responded = outbox.and_then(|outbox| outbox.last_auto_response());
+        }
+        roster
     }
 
     /// Does what the state wrote; says whether the keeper may go.
@@ -222,6 +258,11 @@ impl Task {
                 Output::Hibernate(rules) => self.hibernate(rules),
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
+                Output::Stayed => {
+                    if let Some(awoken) = &self.awoken {
+                        awoken.stays();
+                    }
+                }
                 Output::Page { connection, side, id, from, limit, newest } => {
                     if let Some(outbox) = self.delivery.outbox(connection) {
                         let page = page::Page { side, id, from, limit, newest };
@@ -305,11 +346,16 @@ impl Task {
         metrics.room_wakes.of(cause).inc();
         metrics.room_wake.observe(Duration::from_micros(took_us));
         self.counted = metrics.rooms.of(AWAKE).hold();
+        self.awoken = None; // it may have been awake already, when the store failed
+        let (awoken, told) = self.keeper.awake.enter(self.keeper.mailbox.clone());
+        self.keeper.metrics.rooms_dozed.add(told as u64);
+        self.awoken = Some(awoken);
     }
 
     fn slept(&mut self) {
         debug!("asleep");
         self.delivery.rest();
+        self.awoken = None;
         let metrics = &self.keeper.metrics;
         metrics.room_hibernations.inc();
         self.counted = metrics.rooms.of(ASLEEP).hold();

@@ -2,6 +2,7 @@
 //!
 //! - [`v1`] and [`seed`] are the two protocols, [`framing`] their wrapping per transport.
 //! - A broadcast is encoded once per [`Framing`]; nothing here knows a receiver.
+//! - [`pattern`] says which rooms are meant; it is for settings, and no client sees one.
 //! - Whatever arrives is refused with a reason or read in full; nothing here panics or
 //!   allocates beyond the frame it was given.
 
@@ -10,6 +11,7 @@ pub mod close;
 pub mod framing;
 pub mod ids;
 pub mod json;
+pub mod pattern;
 pub mod profile;
 pub mod seed;
 pub mod v1;
@@ -17,6 +19,7 @@ pub mod v1;
 pub use claim::Claim;
 pub use close::{Advice, CloseReason};
 pub use ids::{Author, BadRoomName, Epoch, KeyHash, Position, RoomName, Sid, Timestamp};
+pub use pattern::{Kinds, Pattern};
 pub use profile::{BodyKind, Framing, Profile};
 
 /// What a client published: JSON as it came, or bytes.

@@ -12,6 +12,7 @@ use hyper::Request;
 use serde_json::json;
 
 use super::{Context, Response, answer, door, header, with};
+use crate::dispatcher::Listed;
 
 /// Where the page asks.
 pub const PATH: &str = "/demo/rooms";
@@ -33,7 +34,22 @@ pub fn may_see<T>(request: &Request<T>, listener: SocketAddr, peer: SocketAddr) 
 
 /// The first rooms by name, and how each of them is. Nothing wakes.
 pub async fn rooms(cx: &Context) -> Response {
-    let body = json!({ "rooms": cx.dispatcher.rooms(ROOMS).await }).to_string();
+    let rooms = cx.dispatcher.first_rooms(ROOMS).await.into_iter().map(|(room, listed)| {
+        let seen = match &listed {
+            Some(Listed::Seen(seen)) => Some(seen),
+            _ => None,
+        };
+        let mut shown = json!({
+            "room": room.as_str(),
+            "state": listed.as_ref().map_or("cold", Listed::state),
+            "seats": seen.map_or(0, |seen| seen.seats),
+        });
+        if let Some(why) = seen.and_then(|seen| seen.why_awake) {
+            shown["sleeps_in_ms"] = why.sleeps_in_ms.into();
+        }
+        shown
+    });
+    let body = json!({ "rooms": rooms.collect::<Vec<_>>() }).to_string();
     with(answer(200, "application/json", body), "cache-control", "no-store")
 }
 

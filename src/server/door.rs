@@ -2,18 +2,19 @@
 //!
 //! Is there such a room? May this page be here? Is there a place? [`room`] answers the
 //! first, [`admit`] the others; each transport asks both, in that order. Refusals protect the
-//! process, so they are cheap and say little; what a *client* should act on is said in-band,
+//! process or somebody else's place in it, so they are cheap and say little; what a *client* should act on is said in-band,
 //! after the upgrade, because browsers hide these answers from pages.
 //!
 //! Origins: browsers send `Origin`, and pages cannot forge it, so it is checked; whoever sends
 //! none is no browser and could say anything, so it is let pass.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hyper::http::uri::Authority;
 
 use super::Context;
+use super::addresses::TooMuch;
 use crate::protocol::RoomName;
 use crate::session::{Entered, NotNow};
 
@@ -38,6 +39,8 @@ pub struct Caller<'a> {
     pub host: Option<&'a str>,
     /// The address we listen on, as configured.
     pub listener: SocketAddr,
+    /// The address they come from.
+    pub peer: IpAddr,
 }
 
 /// Why somebody does not pass.
@@ -52,6 +55,15 @@ pub enum Refusal {
     /// 404: no such door.
     #[error("not found")]
     NotFound,
+    /// 429: their address knocks too often.
+    #[error("too many connections from your address in a short time, try again")]
+    TooOften {
+        /// When to.
+        retry_after_ms: u64,
+    },
+    /// 429: their address has as many sessions as it may.
+    #[error("too many connections from your address")]
+    TooMany,
     /// 503: we are leaving.
     #[error("shutting down, try again")]
     Draining,
@@ -67,6 +79,7 @@ impl Refusal {
             Self::BadName => 400,
             Self::Origin => 403,
             Self::NotFound => 404,
+            Self::TooOften { .. } | Self::TooMany => 429,
             Self::Draining | Self::Full => 503,
         }
     }
@@ -86,13 +99,18 @@ impl Refusal {
             Self::BadName => "400",
             Self::Origin => "403",
             Self::NotFound => "404",
+            Self::TooOften { .. } | Self::TooMany => "429",
             Self::Draining | Self::Full => "503",
         }
     }
 
     /// When to try again, if that makes sense.
     pub fn retry_after(self) -> Option<Duration> {
-        matches!(self, Self::Draining | Self::Full).then_some(TRY_AGAIN)
+        match self {
+            Self::TooOften { retry_after_ms } => Some(Duration::from_millis(retry_after_ms)),
+            Self::TooMany | Self::Draining | Self::Full => Some(TRY_AGAIN),
+            Self::BadName | Self::Origin | Self::NotFound => None,
+        }
     }
 }
 
@@ -101,17 +119,33 @@ pub fn room(cx: &Context, door: Door, path: &str) -> Result<RoomName, Refusal> {
     find_room(door, path).inspect_err(|refusal| count(cx, *refusal))
 }
 
-/// A place for somebody at an existing door, for as long as they keep the answer. A refusal is
-/// counted.
+/// A place for somebody at an existing door, among all and among those of their address, for as
+/// long as they keep the answer. A refusal is counted.
 pub fn admit(cx: &Context, caller: Caller<'_>) -> Result<Entered, Refusal> {
-    let admitted = match origin_may(caller, &cx.settings.origins) {
-        false => Err(Refusal::Origin),
-        true => cx.sessions.enter().map_err(|not_now| match not_now {
+    let admitted = || {
+        if !origin_may(caller, &cx.settings.origins) {
+            return Err(Refusal::Origin);
+        }
+        cx.addresses.knock(caller.peer)?;
+        let mut entered = cx.sessions.enter().map_err(|not_now| match not_now {
             NotNow::Full => Refusal::Full,
             NotNow::Draining => Refusal::Draining,
-        }),
+        })?;
+        if let Some(counted) = cx.addresses.enter(caller.peer)? {
+            entered.keep(counted);
+        }
+        Ok(entered)
     };
-    admitted.inspect_err(|refusal| count(cx, *refusal))
+    admitted().inspect_err(|refusal| count(cx, *refusal))
+}
+
+impl From<TooMuch> for Refusal {
+    fn from(too_much: TooMuch) -> Self {
+        match too_much {
+            TooMuch::Connects(retry_after_ms) => Self::TooOften { retry_after_ms },
+            TooMuch::Connections => Self::TooMany,
+        }
+    }
 }
 
 fn count(cx: &Context, refusal: Refusal) {
@@ -195,7 +229,8 @@ mod tests {
     fn may(listener: &str, host: &str, origin: &str, allowed: &[&str]) -> bool {
         let allowed: Vec<_> = allowed.iter().map(|&s| s.to_owned()).collect();
         let listener = listener.parse().unwrap();
-        origin_may(Caller { origin: Some(origin), host: Some(host), listener }, &allowed)
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        origin_may(Caller { origin: Some(origin), host: Some(host), listener, peer }, &allowed)
     }
 
     const PUBLIC: &str = "0.0.0.0:4433";
@@ -237,7 +272,8 @@ mod tests {
         assert!(may(PUBLIC, "a.example", "https://any.example", &["*"]));
         assert!(!may(PUBLIC, "a.example", "https://app.example:8443", &["https://app.example"]));
         let listener = PUBLIC.parse().unwrap();
-        let program = Caller { origin: None, host: None, listener };
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let program = Caller { origin: None, host: None, listener, peer };
         assert!(origin_may(program, &[]));
     }
 
@@ -246,6 +282,7 @@ mod tests {
         let of = |refusal: Refusal| (refusal.status(), refusal.webtransport_status());
         assert_eq!(of(Refusal::BadName), (400, 404));
         assert_eq!(of(Refusal::Full), (503, 429));
+        assert_eq!(of(Refusal::TooMany), (429, 429));
         assert_eq!(of(Refusal::Origin), (403, 403));
     }
 }

@@ -77,7 +77,8 @@ fn enter(
     let host = header(&request, "host");
     // Text or not, whoever sends an origin is a browser.
     let origin = request.headers().get("origin").map(|value| value.to_str().unwrap_or("?"));
-    let entered = door::admit(&cx, Caller { origin, host, listener }).map_err(No::Door)?;
+    let caller = Caller { origin, host, listener, peer: peer.ip() };
+    let entered = door::admit(&cx, caller).map_err(No::Door)?;
 
     let upgrade = hyper::upgrade::on(&mut request);
     let profile = handshake.profile;
@@ -105,7 +106,9 @@ impl No {
             Self::Door(refusal) => {
                 let response = text(refusal.status(), refusal.to_string());
                 match refusal.retry_after() {
-                    Some(wait) => with(response, "retry-after", &wait.as_secs().to_string()),
+                    Some(wait) => {
+                        with(response, "retry-after", &wait.as_millis().div_ceil(1_000).to_string())
+                    }
                     None => response,
                 }
             }

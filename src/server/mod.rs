@@ -5,6 +5,7 @@
 //! door, [`operator`] a listener of its own for whoever runs this. Bytes in, bytes out: policy
 //! that must hold for every client lives in [`session`] or below.
 
+pub mod addresses;
 pub mod demo;
 pub mod door;
 pub mod http;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub send_buffer: usize,
     /// Sessions of this process.
     pub connections: usize,
+    /// What one address may.
+    pub addresses: addresses::Settings,
     /// Origins whose pages may connect, beside our own.
     pub origins: Vec<String>,
     /// Whether the demo page is served.
@@ -69,6 +72,8 @@ pub struct Context {
     pub dispatcher: Dispatcher,
     /// Who is inside.
     pub sessions: session::Sessions,
+    /// And from where.
+    pub addresses: addresses::Addresses,
     /// What handshakes are answered with.
     pub certificates: Arc<tls::Certificates>,
     /// What is counted.

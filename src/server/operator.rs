@@ -9,10 +9,15 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
-//! | `GET /v1/rooms/{name}` | the room as it is |
+//! | `GET /v1/rooms?state=&after=&limit=` | `{"rooms":[each as below],"next"}`, by name |
+//! | `GET /v1/rooms/{name}` | the room as it is, and what keeps it awake |
+//! | `GET /v1/rooms/{name}/messages?before=&after=&limit=` | a page of its log |
+//! | `GET /v1/rooms/{name}/presence?after=&limit=` | `{"members","count","more"}` |
 //! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |
 //!
-//! Errors are problem details (RFC 9457).
+//! None of the `GET`s wakes a room. Errors are problem details (RFC 9457).
+
+mod reading;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -57,7 +62,10 @@ fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
 async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
     let segments: Vec<_> = request.uri().path().split('/').skip(1).collect();
     let (method, read) = match segments.as_slice() {
-        ["healthz" | "readyz" | "metrics"] | ["v1", "rooms", _] => (Method::GET, true),
+        ["healthz" | "readyz" | "metrics"]
+        | ["v1", "rooms"]
+        | ["v1", "rooms", _]
+        | ["v1", "rooms", _, "messages" | "presence"] => (Method::GET, true),
         ["v1", "rooms", _, "hibernate" | "wake"] => (Method::POST, false),
         _ => return problem(404, "there is no such resource"),
     };
@@ -73,8 +81,13 @@ async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
             cx.metrics.store_unwell.set(i64::from(unwell));
             answer(200, "text/plain; version=0.0.4", cx.metrics.exposition())
         }
+        ["v1", "rooms"] => reading::rooms(cx, request.uri().query()).await,
         ["v1", "rooms", name, deed @ ..] => match RoomName::from_path_segment(name) {
-            Ok(room) => inspection(&room, perform(cx, &room, deed).await),
+            Ok(room) => match deed {
+                ["messages"] => reading::messages(cx, &room, request.uri().query()).await,
+                ["presence"] => reading::presence(cx, &room, request.uri().query()).await,
+                deed => inspection(&room, perform(cx, &room, deed).await),
+            },
             Err(bad_name) => problem(400, &bad_name.to_string()),
         },
         _ => unreachable!("other paths were answered above"),
@@ -114,11 +127,13 @@ fn inspection<T: Serialize>(room: &RoomName, found: Result<Option<T>, Unavailabl
             answer(200, JSON, body)
         }
         Ok(None) => problem(404, &format!("there is no room {room}")),
-        Err(Unavailable { retry_after_ms, reason }) => {
-            let seconds = retry_after_ms.div_ceil(1_000).max(1);
-            with(problem(503, &reason), "retry-after", &seconds.to_string())
-        }
+        Err(error) => unavailable(&error),
     }
+}
+
+fn unavailable(Unavailable { retry_after_ms, reason }: &Unavailable) -> Response {
+    let seconds = retry_after_ms.div_ceil(1_000).max(1);
+    with(problem(503, reason), "retry-after", &seconds.to_string())
 }
 
 fn problem(status: u16, detail: &str) -> Response {

@@ -109,7 +109,7 @@ async fn serve(
     let peer = incoming.remote_address();
     let accepted = timeout(HANDSHAKE, async {
         let request = Request::read(incoming.await.ok()?).await?;
-        accept(&cx, request, listener).await
+        accept(&cx, request, listener, peer).await
     });
     let Ok(Some((session, room, mut entered))) = accepted.await else {
         debug!(%peer, "a WebTransport handshake came to nothing");
@@ -145,9 +145,11 @@ async fn accept(
     cx: &Context,
     request: Request,
     listener: SocketAddr,
+    peer: SocketAddr,
 ) -> Option<(Session, crate::protocol::RoomName, session::Entered)> {
     let asked = &request.asked;
-    let caller = Caller { origin: asked.origin(), host: Some(asked.authority()), listener };
+    let (origin, host) = (asked.origin(), Some(asked.authority()));
+    let caller = Caller { origin, host, listener, peer: peer.ip() };
     let admitted = door::room(cx, Door::WebTransport, asked.path())
         .and_then(|room| Ok((room, door::admit(cx, caller)?)));
     let offered = asked.get("wt-available-protocols");

@@ -54,6 +54,8 @@ pub struct Entered {
     number: u64,
     /// Who was last entered among those to wake.
     waits: Option<Waker>,
+    /// What else is given back when it leaves.
+    kept: Option<Box<dyn Send + Sync>>,
 }
 
 impl Sessions {
@@ -76,7 +78,7 @@ impl Sessions {
         let before = shared.count.fetch_add(1, Ordering::SeqCst);
         // From here on dropping gives the place back, also on refusal.
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let entered = Entered { shared, number, waits: None };
+        let entered = Entered { shared, number, waits: None, kept: None };
         if self.is_draining() {
             return Err(NotNow::Draining);
         }
@@ -121,6 +123,11 @@ impl Sessions {
 }
 
 impl Entered {
+    /// Gives something back when this is: the door's own count of who is here.
+    pub fn keep(&mut self, guard: impl Send + Sync + 'static) {
+        self.kept = Some(Box::new(guard));
+    }
+
     /// Ready when everybody is sent home: the spread of their returns. The task that polled
     /// last is woken for it.
     pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {

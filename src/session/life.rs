@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::liveness::{Due, Liveness};
 use super::seed::Seed;
-use super::{End, Farewell, Link, Place, Received, dice};
+use super::{AutoResponses, End, Farewell, Link, Place, Received, dice};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally, Unsent};
@@ -55,6 +55,8 @@ pub(super) struct Life<L> {
     ask_for_members: bool,
     ephemerals: Limiter,
     ephemeral_keys: Vec<String>,
+    /// What is answered before it is read, if anything is in this room.
+    auto: Option<Arc<AutoResponses>>,
     liveness: Liveness,
     born: Instant,
     /// What only a seed client has.
@@ -99,10 +101,12 @@ impl Ending {
 impl<L: Link> Life<L> {
     pub(super) fn new(link: L, profile: Profile, place: Place) -> Self {
         let now = Instant::now();
-        let outbox = Outbox::new(L::framing(profile), &place.dispatcher.settings().outbox);
+        let outbox =
+            Outbox::new(L::framing(profile), &place.dispatcher.settings_of(&place.room).outbox);
         let greets = profile == Profile::V1;
         let liveness = Liveness::new(now, place.settings.clone(), L::ping().is_some(), greets);
         let metrics = &place.metrics;
+        let auto = place.settings.auto_responses.of(&place.room);
         Self {
             link,
             profile,
@@ -118,6 +122,7 @@ impl<L: Link> Life<L> {
             ask_for_members: false,
             ephemerals: Limiter::default(),
             ephemeral_keys: Vec::new(),
+            auto: (**auto != AutoResponses::default()).then(|| auto.clone()),
             liveness,
             born: now,
             seed: (profile == Profile::Seed).then(|| Box::new(Seed::new(now))),
@@ -172,7 +177,10 @@ impl<L: Link> Life<L> {
             Happened::Received(Received::Frame(kind, body)) => {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
-                let beginning = self.read(kind, &body);
+                let beginning = match self.responds(kind, &body) {
+                    true => Ok(None),
+                    false => self.read(kind, &body),
+                };
                 drop(body);
                 let begun = match beginning {
                     Ok(None) => Ok(()),
@@ -245,7 +253,7 @@ impl<L: Link> Life<L> {
             Filled::Enough => {}
             Filled::CatchUp { from } => {
                 let room = self.place.room.clone();
-                let bytes = self.place.dispatcher.settings().outbox.page_bytes;
+                let bytes = self.place.dispatcher.settings_of(&room).outbox.page_bytes;
                 let store = self.place.store.clone();
                 self.catching_up = Some(Box::pin(async move {
                     store.run(move |engine| engine.read(&room, from, SLICE_MESSAGES, bytes)).await
@@ -369,6 +377,17 @@ impl<L: Link> Life<L> {
                 Ok(())
             }
         }
+    }
+
+    /// Answers a frame that is to be answered before anybody reads it; says whether it did.
+    fn responds(&self, kind: BodyKind, body: &[u8]) -> bool {
+        let Some(auto) = &self.auto else { return false };
+        let response = if kind == BodyKind::Json { auto.to(body) } else { None };
+        if let Some(response) = response {
+            self.reader.outbox().auto_responded(wall());
+            self.send_own(Some(wrap_json(L::framing(self.profile), response)));
+        }
+        response.is_some()
     }
 
     fn answer(&self, frame: &ServerFrame) {

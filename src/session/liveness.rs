@@ -126,6 +126,7 @@ mod tests {
             ephemeral_rate: crate::room::Rate::OFF,
             ephemeral_keys: 1,
             limits,
+            auto_responses: Default::default(),
         };
         let start = Instant::now();
         (start, Liveness::new(start, Arc::new(settings), true, true))

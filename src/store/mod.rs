@@ -23,11 +23,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
+use crate::protocol::{Epoch, KeyHash, Kinds, RoomName, Timestamp};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
-pub use redb::{Findings, Redb, check};
+pub use redb::{Findings, Redb, check, look};
 
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;
@@ -82,6 +82,15 @@ pub struct Retention {
     pub bytes: u64,
 }
 
+/// What the store goes by for rooms of one kind.
+#[derive(Debug, Clone)]
+pub struct RoomSettings {
+    /// As in [`Settings`].
+    pub journal_bytes: u64,
+    /// As in [`Settings`].
+    pub retention: Retention,
+}
+
 /// The store's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -98,8 +107,22 @@ pub struct Settings {
     /// Bytes of the disk kept back for when it is full, and as many that must be free besides;
     /// `None` if the disk is not looked at.
     pub reserve: Option<u64>,
-    /// What history is kept of every room.
+    /// What history is kept of a room.
     pub retention: Retention,
+    /// The kinds of rooms for which that and `journal_bytes` are otherwise.
+    pub kinds: Kinds<Option<RoomSettings>>,
+}
+
+impl Settings {
+    /// The most unmoved journal bytes of a room.
+    pub fn journal_bytes_of(&self, room: &RoomName) -> u64 {
+        self.kinds.of(room).as_ref().as_ref().map_or(self.journal_bytes, |kind| kind.journal_bytes)
+    }
+
+    /// What history is kept of a room.
+    pub fn retention_of(&self, room: &RoomName) -> &Retention {
+        self.kinds.of(room).as_ref().as_ref().map_or(&self.retention, |kind| &kind.retention)
+    }
 }
 
 /// What a store is: made once at its creation.

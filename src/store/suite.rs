@@ -54,6 +54,7 @@ pub fn settings() -> Settings {
         rooms_cache: 1 << 20,
         reserve: None,
         retention: Retention { messages: u64::MAX, age: Duration::MAX, bytes: u64::MAX },
+        kinds: Default::default(),
     }
 }
 

@@ -1,9 +1,11 @@
-//! The limits of `[session]` and `[room]`, each at its limit and one past it: the answer, and
+//! The limits of `[session]`, `[room]` and `[gateway]`, each at its limit and one past it: the answer, and
 //! that nobody else is disturbed.
 //!
 //! | limit | where it is tested |
 //! | --- | --- |
 //! | `room.sleep_after` | `hibernate.rs` |
+//! | `room.auto_responses` | `auto.rs`; `session/auto.rs` |
+//! | `[rooms."pattern"]` | `kinds.rs`; `config/tests.rs`, `protocol/pattern.rs` |
 //! | `room.members` | `seats.rs` |
 //! | `room.publish_rate` | here |
 //! | `room.mailbox_events`, `room.waking_bytes` | here; `keeper/mailbox.rs` |
@@ -27,6 +29,8 @@
 //! | `session.ping_every`, `session.pong_timeout` | `liveness.rs`, `slow_presence.rs` |
 //! | `session.close_linger` | `bad_websocket.rs`, `slow.rs` |
 //! | `session.grace`, `session.resume_window`, `session.author_window` | `seats.rs` |
+//! | `gateway.connections`, `gateway.connects_per_address`, `gateway.connects_burst`, `gateway.connections_per_address` | `addresses.rs`; `server/addresses.rs` |
+//! | `gateway.rooms_awake` | `kinds.rs`; `keeper/awake.rs` |
 //!
 //! Rates are slow ones, and what passed is held against the time that it took: a busy machine
 //! lets more pass, and never makes a test fail.
@@ -360,10 +364,12 @@ both! {
 }
 
 /// Holds up everything that waits for the store's reader while it lives: the runtime has one.
-struct StoreIsBusy(#[allow(dead_code, reason = "dropping it is the point")] mpsc::SyncSender<()>);
+pub struct StoreIsBusy(
+    #[allow(dead_code, reason = "dropping it is the point")] mpsc::SyncSender<()>,
+);
 
 impl StoreIsBusy {
-    async fn of(house: &House) -> Self {
+    pub async fn of(house: &House) -> Self {
         let (busy, free) = mpsc::sync_channel::<()>(1);
         let (begins, began) = tokio::sync::oneshot::channel();
         let store = house.gateway().context().store.clone();
@@ -381,7 +387,7 @@ impl StoreIsBusy {
 }
 
 /// Runs a scenario over both transports on a runtime with one thread for what waits.
-fn with_one_reader(scenario: impl AsyncFn(Transport)) {
+pub fn with_one_reader(scenario: impl AsyncFn(Transport)) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -420,6 +426,8 @@ async fn said_to_one_that_cannot_wake(
         if is_full {
             let answer = house.operator("GET", "/v1/rooms/lobby", "").await;
             assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{answer:?}");
+            let busy = house.operator("GET", "/v1/rooms?state=busy", "").await.json();
+            assert_eq!(busy["rooms"], json!([{ "room": "lobby", "state": "busy" }]));
         }
         drop(busy);
         (read as u64, says.await.unwrap())

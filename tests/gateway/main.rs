@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod addresses;
+mod auto;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
@@ -15,6 +17,7 @@ mod full_disk;
 mod hibernate;
 mod history;
 mod http;
+mod kinds;
 mod life;
 mod limits;
 mod liveness;
@@ -23,13 +26,16 @@ mod presence;
 mod protocol_page;
 mod publish;
 mod resume;
+mod rooms;
 mod seats;
 mod seed;
 mod seed_endings;
 mod seed_mixed;
 mod set;
+mod sleeping;
 mod slow;
 mod slow_presence;
 mod soak;
 mod support;
 mod unwell;
+mod wakes;

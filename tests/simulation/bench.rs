@@ -202,6 +202,7 @@ pub fn brief(out: &[Output]) -> Vec<String> {
             }
             Output::Woke { .. } => "woke".into(),
             Output::Slept => "slept".into(),
+            Output::Stayed => "stayed".into(),
             Output::Send(to, ServerFrame::Welcome(_)) => format!("welcome {}", to.0),
             Output::Send(to, ServerFrame::Ok { id, dup, .. }) => {
                 format!("{} {} {}", if *dup { "dup" } else { "ok" }, to.0, id.unwrap())

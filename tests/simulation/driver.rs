@@ -142,6 +142,7 @@ impl Driver {
                 Output::Append(records) => disk.ask(Ask::Append(records)),
                 Output::Hibernate(rules) => disk.ask(Ask::Hibernate(rules)),
                 Output::Woke { .. } => self.is_asleep = false,
+                Output::Stayed => {}
                 Output::Slept => {
                     self.is_asleep = true;
                     self.naps += 1;

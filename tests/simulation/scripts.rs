@@ -340,6 +340,109 @@ mod sleep {
     }
 
     #[test]
+    fn an_event_as_the_room_falls_asleep_of_itself_keeps_it_awake() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        bench.awake(1);
+        assert_eq!(brief(&bench.tick()), ["hibernate"]);
+        assert!(brief(&bench.give(publish(1, 7, None))).is_empty());
+        assert!(brief(&bench.give(publish(2, 8, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["append m2+m3"]);
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7", "hear 3", "ok 2 8"]);
+    }
+
+    #[test]
+    fn however_many_come_as_it_wakes_the_room_is_read_once() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        assert_eq!(brief(&bench.give_all([publish(1, 7, None), publish(2, 8, None)])), ["open"]);
+        assert!(brief(&bench.give(operate(Operation::Wake, 1))).is_empty());
+        assert!(brief(&bench.give(publish(1, 9, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["woke", "tell 1 awake", "append m1+m2+m3"]);
+    }
+
+    #[test]
+    fn a_wake_that_fails_closes_nobody_and_is_tried_again() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        bench.give(publish(1, 7, None));
+        bench.give(operate(Operation::Wake, 1));
+        for _ in 0..3 {
+            bench.disk.engine.fail_next_open();
+            let out = bench.answer();
+            let closes = out.iter().any(|output| matches!(output, Output::Close { .. }));
+            assert!(!closes, "{out:?}");
+            assert_eq!(brief(&bench.tick()), ["open"]);
+        }
+        assert_eq!(brief(&bench.answer()), ["woke"]);
+        bench.give(publish(1, 8, None));
+        assert_eq!(brief(&bench.answer()), ["hear 1", "ok 1 8"]);
+    }
+
+    #[test]
+    fn a_room_that_is_told_to_doze_sleeps_when_nothing_is_on_its_way_and_stays_if_needed() {
+        let mut bench = bench();
+        bench.seated(1);
+        assert!(brief(&bench.give(Input::Doze)).is_empty(), "it sleeps");
+        bench.awake(1);
+        assert_eq!(brief(&bench.give(Input::Doze)), ["hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["slept"]);
+        bench.give(publish(1, 7, None));
+        bench.answer();
+        assert!(brief(&bench.give(Input::Doze)).is_empty(), "a message is on its way to disk");
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7", "hibernate"]);
+        assert!(brief(&bench.give(publish(1, 8, None))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["stayed", "append m3"]);
+        bench.answer();
+        assert_eq!(brief(&bench.tick()), ["hibernate"], "in its own time again");
+    }
+
+    /// What an operator is told keeps the room in memory: holder and how long.
+    fn why(bench: &mut Bench) -> Option<(&'static str, u64)> {
+        let out = bench.give(operate(Operation::Inspect, 99));
+        let seen = out.iter().find_map(|output| match output {
+            Output::Answer(_, Ok(inspection)) => Some(inspection.why_awake),
+            _ => None,
+        });
+        seen.expect("an answer").map(|why| (why.holder, why.sleeps_in_ms))
+    }
+
+    #[test]
+    fn why_it_is_awake_has_an_answer_whatever_the_room_is_about() {
+        let sleep_after = crate::world::settings().sleep_after.as_millis() as u64;
+        let mut bench = bench();
+        bench.seated(1);
+        assert_eq!(why(&mut bench), None, "asleep");
+        bench.give(publish(1, 7, None));
+        assert_eq!(why(&mut bench), Some(("publish", sleep_after)), "waking");
+        bench.answer();
+        assert_eq!(
+            why(&mut bench),
+            Some(("store", sleep_after)),
+            "a message is on its way to disk"
+        );
+        bench.answer();
+        bench.now_ms += 4_000;
+        assert_eq!(why(&mut bench), Some(("publish", sleep_after - 4_000)));
+        bench.give(operate(Operation::Wake, 1));
+        assert_eq!(why(&mut bench), Some(("wake", sleep_after)));
+        bench.tick();
+        assert_eq!(why(&mut bench), Some(("store", 0)), "it is being moved");
+        bench.disk.engine.fail_next_append(false);
+        bench.give(join(2, None));
+        bench.answer_at(1);
+        assert_eq!(why(&mut bench), Some(("store", sleep_after)), "degraded");
+        bench.tick();
+        bench.answer_all();
+        bench.tick();
+        bench.answer_all();
+        assert_eq!(why(&mut bench), None, "asleep again");
+    }
+
+    #[test]
     fn joins_leaves_and_windows_neither_wake_a_room_nor_keep_it_awake() {
         let mut bench = bench();
         let claim = bench.seated(1);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dormouse::keeper::state::Operation;
+use dormouse::keeper::state::{Input, Operation};
 use serde_json::Value;
 
 use crate::dice::Dice;
@@ -24,7 +24,7 @@ const ROUNDS: usize = 14;
 enum Night {
     /// The room never sleeps.
     Watch,
-    /// It sleeps of itself after three seconds, and whenever an operator says so.
+    /// It sleeps of itself after three seconds, and whenever an operator or the gateway says so.
     Naps,
 }
 
@@ -105,7 +105,10 @@ fn nap(world: &mut World, night: Night, chance: &mut Dice, percent: u64) {
         if chance.chance(10) {
             world.disk.engine.fail_next_hibernate();
         }
-        world.operate(Operation::Hibernate);
+        match chance.chance(30) {
+            true => world.turn(vec![Input::Doze], 0), // too many rooms are awake
+            false => drop(world.operate(Operation::Hibernate)),
+        }
     }
 }
 

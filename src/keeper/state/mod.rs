@@ -21,6 +21,7 @@ mod sleeping;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use self::gate::{Gate, Held};
 use self::presence::Presence;
@@ -41,7 +42,7 @@ const ABUSE_PAUSE_MS: u64 = 10_000;
 /// Everything a keeper knows.
 pub struct State {
     room: RoomName,
-    settings: Settings,
+    settings: Arc<Settings>,
     secret: [u8; 32],
     phase: Phase,
     head: Position,
@@ -60,6 +61,8 @@ pub struct State {
     /// Whether the room is being moved, for us or for a hibernation that was given up.
     is_moving: bool,
     needed: Needed,
+    /// Whether the room is to sleep early: too many are awake.
+    dozes: bool,
     last_wake: Option<LastWake>,
     trouble: Option<Trouble>,
     sleep_tickets: Vec<Ticket>,
@@ -125,12 +128,13 @@ impl State {
     /// A keeper that knows nothing yet: it asks for the room with its first output.
     pub fn new(
         room: RoomName,
-        settings: Settings,
+        settings: impl Into<Arc<Settings>>,
         secret: [u8; 32],
         found: Found,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Self {
+        let settings = settings.into();
         out.push(Output::Open(0));
         Self {
             room,
@@ -155,6 +159,7 @@ impl State {
             append_in_flight: false,
             is_moving: false,
             needed: Needed { by: "nothing", at: now },
+            dozes: false,
             last_wake: None,
             trouble: None,
             sleep_tickets: Vec::new(),
@@ -213,6 +218,7 @@ impl State {
                 }
             }
             Input::Operate(operation, ticket) => self.operate(now, operation, ticket, out),
+            Input::Doze => self.dozes = !matches!(self.phase, Phase::Asleep),
             Input::Tick => self.tick(now, out),
         }
         self.read_waiting(now, out);
@@ -224,6 +230,9 @@ impl State {
         self.append_next(out);
         self.tell_presence(now, out);
         self.sleep_if_told(now, out);
+        if self.dozes && self.may_sleep() {
+            self.hibernate(out);
+        }
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));
         let empty = self.seats.is_empty()
@@ -242,6 +251,11 @@ impl State {
         let (events, bytes) = self.gate.waiting();
         self.waiting.mail.len().max(events) < self.settings.mailbox_events
             && self.waiting.bytes.max(bytes) < self.settings.waking_bytes
+    }
+
+    /// When something last needed the room, on the monotonic clock in ms.
+    pub fn needed_ms(&self) -> u64 {
+        self.needed.at.ms
     }
 
     /// When [`Input::Tick`] is due, on the monotonic clock in ms.
@@ -278,7 +292,7 @@ impl State {
             Phase::Waking(_) | Phase::Hibernating(_) => false,
             Phase::Recovering { .. } => true, // it gets its error
             Phase::Asleep => {
-                self.wake("publish", out);
+                self.wake(now, "publish", out);
                 false
             }
             Phase::Awake(_) if !self.sleep_tickets.is_empty() => false,

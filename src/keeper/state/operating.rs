@@ -1,7 +1,10 @@
 //! What operators ask, answered without waking anything that should sleep.
 
-use super::{Head, Inspection, Now, Operation, Output, Phase, State, Ticket, WhyAwake};
-use super::{Needed, Unavailable};
+use super::presence::seen;
+use super::{Head, Inspection, Needed, Now, Operation, Output, Phase, Roster, RosterMember, State};
+use super::{Ticket, Unavailable, WhyAwake};
+use crate::protocol::{RoomName, Sid};
+use crate::store::Opened;
 
 impl State {
     pub(super) fn operate(
@@ -30,7 +33,7 @@ impl State {
             Operation::Wake => {
                 self.wake_tickets.push(ticket);
                 if sleeps {
-                    self.wake("wake", out);
+                    self.wake(now, "wake", out);
                 }
             }
         }
@@ -52,25 +55,40 @@ impl State {
         }
     }
 
+    /// Whether the store has said, at least once, what there is of the room; or that it cannot.
+    /// Until then a question about the room has no answer.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.phase, Phase::Opening) || self.trouble.is_some()
+    }
+
+    /// Who is here, as an operator sees it.
+    pub fn roster(&self, after: Option<Sid>, limit: usize) -> Roster {
+        let mut roster = Roster { count: self.seats.seen().0, ..Roster::default() };
+        let mut size = 0;
+        for seat in self.seats.after(after) {
+            let Some(member) = seen(seat) else { continue };
+            size += seat.bytes();
+            let is_full = size > self.settings.outbox.presence_bytes && !roster.members.is_empty();
+            if roster.members.len() == limit || is_full {
+                roster.more = true;
+                break;
+            }
+            let (connection, auto_responded) = (seat.connection(), None);
+            roster.members.push(RosterMember { member, connection, auto_responded });
+        }
+        roster
+    }
+
     /// The room as an operator sees it.
     pub(super) fn inspect(&self, now: Now) -> Inspection {
+        let is_trouble = self.trouble.is_some();
         let state = match self.phase {
-            _ if self.trouble.is_some() => "degraded",
-            Phase::Opening | Phase::Recovering { .. } => "waking",
-            Phase::Waking(_) => "waking",
+            _ if is_trouble => "degraded",
+            Phase::Opening | Phase::Waking(_) | Phase::Recovering { .. } => "waking",
             Phase::Awake(_) | Phase::Hibernating(_) => "awake",
             Phase::Asleep if self.seats.is_empty() && self.joining.is_empty() => "cold",
             Phase::Asleep => "asleep",
         };
-        let why_awake = matches!(state, "awake" | "waking").then(|| {
-            let sleep_after = self.settings.sleep_after.as_millis() as u64;
-            let asleep_at = self.needed.at.ms + sleep_after;
-            WhyAwake {
-                holder: if self.gate.is_idle() { self.needed.by } else { "store" },
-                since: self.needed.at.wall,
-                sleeps_in_ms: asleep_at.saturating_sub(now.ms),
-            }
-        });
         Inspection {
             room: self.room.to_string(),
             state,
@@ -78,7 +96,42 @@ impl State {
             bytes: self.head.bytes,
             head: Head { epoch: self.head.epoch.to_string(), seq: self.head.newest },
             last_wake: self.last_wake,
-            why_awake,
+            why_awake: self.why_awake(now),
         }
+    }
+
+    /// What keeps the room in memory, or on its way there: the store while it owes an answer, else
+    /// the last event that needed the room.
+    fn why_awake(&self, now: Now) -> Option<WhyAwake> {
+        let (by_store, is_leaving) = match &self.phase {
+            Phase::Opening | Phase::Asleep | Phase::Recovering { wake: false } => return None,
+            Phase::Recovering { wake: true } => (true, false),
+            Phase::Waking(_) => (false, false),
+            Phase::Awake(_) => (!self.gate.is_idle(), false),
+            Phase::Hibernating(_) => (true, true),
+        };
+        // The clock starts anew when what is under way is done; nobody knows when that will be.
+        let from = if by_store { now.ms } else { self.needed.at.ms };
+        let sleep_after = self.settings.sleep_after.as_millis() as u64;
+        Some(WhyAwake {
+            holder: if by_store { "store" } else { self.needed.by },
+            since: self.needed.at.wall,
+            sleeps_in_ms: if is_leaving { 0 } else { (from + sleep_after).saturating_sub(now.ms) },
+        })
+    }
+}
+
+impl Inspection {
+    /// A room without a keeper, as it lies on disk; nothing if it left nothing there.
+    pub fn of_cold(room: &RoomName, opened: &Opened) -> Option<Self> {
+        (opened.newest > 0 || !opened.seats.is_empty()).then(|| Self {
+            room: room.to_string(),
+            state: if opened.seats.is_empty() { "cold" } else { "asleep" },
+            seats: opened.seats.len(),
+            bytes: opened.bytes,
+            head: Head { epoch: opened.epoch.to_string(), seq: opened.newest },
+            last_wake: None,
+            why_awake: None,
+        })
     }
 }

@@ -59,7 +59,7 @@ impl Presence {
 }
 
 /// A seat as others see it; not at all once its leaving was announced.
-fn seen(seat: &Seat) -> Option<Member> {
+pub(super) fn seen(seat: &Seat) -> Option<Member> {
     let row = &seat.row;
     (!row.left).then(|| Member {
         sid: row.sid,

@@ -6,8 +6,9 @@ use crate::room::Room;
 use crate::store::Opened;
 
 impl State {
-    pub(super) fn wake(&mut self, cause: &'static str, out: &mut Vec<Output>) {
+    pub(super) fn wake(&mut self, now: Now, cause: &'static str, out: &mut Vec<Output>) {
         self.phase = Phase::Waking(cause);
+        self.needed = Needed { by: cause, at: now };
         self.open(out);
     }
 
@@ -30,7 +31,7 @@ impl State {
                 out.push(Output::Known { newest: opened.newest });
                 self.find_seats(now, opened.seats);
                 if !self.wake_tickets.is_empty() {
-                    self.wake("wake", out);
+                    self.wake(now, "wake", out);
                 }
             }
             Phase::Waking(_) | Phase::Recovering { .. } => {
@@ -47,6 +48,7 @@ impl State {
         };
         self.phase = Phase::Awake(room);
         self.needed = Needed { by: cause, at: now };
+        self.dozes = false;
         self.last_wake = Some(LastWake { cause, time: now.wall, took_us });
         out.push(Output::Woke { cause, took_us });
         self.tell_watchers(self.room_state(now), out);
@@ -59,11 +61,17 @@ impl State {
         }
     }
 
+    /// Whether the room is awake and nothing holds it but the time since it was needed.
+    pub(super) fn may_sleep(&self) -> bool {
+        matches!(self.phase, Phase::Awake(_))
+            && self.gate.is_idle()
+            && self.waiting.mail.is_empty()
+            && !self.is_moving
+    }
+
     /// When the room sleeps if nothing happens: never while something is on its way to disk.
     pub(super) fn sleeps_at(&self) -> Option<u64> {
-        let is_free = self.gate.is_idle() && self.waiting.mail.is_empty() && !self.is_moving;
-        (matches!(self.phase, Phase::Awake(_)) && is_free)
-            .then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
+        self.may_sleep().then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
     }
 
     pub(super) fn hibernate(&mut self, out: &mut Vec<Output>) {
@@ -80,18 +88,19 @@ impl State {
     pub(super) fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
         let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
         if is_wanted && self.sleep_tickets.is_empty() {
-            self.stay_awake(now); // somebody came just in time
+            self.stay_awake(now, out); // somebody came just in time
             return self.answer_awake(now, out);
         }
         self.phase = Phase::Asleep;
         self.keys_asked = false;
+        self.dozes = false;
         out.push(Output::Slept);
         self.tell_watchers(RoomState::Asleep, out);
         for ticket in std::mem::take(&mut self.sleep_tickets) {
             out.push(Output::Answer(ticket, Ok(self.inspect(now))));
         }
         if !self.wake_tickets.is_empty() {
-            self.wake("wake", out);
+            self.wake(now, "wake", out);
         }
     }
 
@@ -101,7 +110,7 @@ impl State {
         error: &crate::store::Error,
         out: &mut Vec<Output>,
     ) {
-        self.stay_awake(now);
+        self.stay_awake(now, out);
         self.answer_awake(now, out);
         let reason = error.to_string();
         for ticket in std::mem::take(&mut self.sleep_tickets) {
@@ -110,7 +119,10 @@ impl State {
         }
     }
 
-    pub(super) fn stay_awake(&mut self, now: Now) {
+    pub(super) fn stay_awake(&mut self, now: Now, out: &mut Vec<Output>) {
+        if std::mem::take(&mut self.dozes) {
+            out.push(Output::Stayed);
+        }
         match std::mem::replace(&mut self.phase, Phase::Asleep) {
             Phase::Hibernating(room) => {
                 self.phase = Phase::Awake(room);

@@ -183,6 +183,8 @@ pub enum Input {
     Hibernated(Result<(), Error>),
     /// An operator wants something.
     Operate(Operation, Ticket),
+    /// More rooms are awake than may be, and this one has been idle the longest.
+    Doze,
     /// The deadline has come.
     Tick,
 }
@@ -242,6 +244,8 @@ pub enum Output {
     },
     /// The room is out of memory; so can the ring be.
     Slept,
+    /// The room was told to doze and is needed after all.
+    Stayed,
     /// A connection has its seat and reads from `start` on.
     Seated {
         /// Which.
@@ -358,6 +362,30 @@ pub struct Inspection {
     pub last_wake: Option<LastWake>,
     /// What keeps it awake.
     pub why_awake: Option<WhyAwake>,
+}
+
+/// Who is in a room, as an operator sees it: a page of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Roster {
+    /// Ordered by `sid`.
+    pub members: Vec<RosterMember>,
+    /// How many there are in all.
+    pub count: usize,
+    /// Whether there are more behind the last of these.
+    pub more: bool,
+}
+
+/// A member as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RosterMember {
+    /// As members see it.
+    #[serde(flatten)]
+    pub member: v1::Member,
+    /// Its connection, unless it is away.
+    #[serde(skip)]
+    pub connection: Option<Connection>,
+    /// When its session last answered something by itself.
+    pub auto_responded: Option<Timestamp>,
 }
 
 /// A position as the API tells it.

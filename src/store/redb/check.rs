@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -15,6 +14,7 @@ use super::super::Error;
 use super::super::row::{self, Chunk, Entry, IdentityRow, Keys, Marks, RoomRow};
 use super::file::{CHUNKS, JOURNAL, KEYS, META, Name, ROOMS, SEATS, Trouble, guarded};
 use super::journal::MARKS;
+use super::look::overlay;
 use super::overlay::Overlay;
 use super::start::{DRAIN, IDENTITY};
 use crate::protocol::RoomName;
@@ -65,17 +65,7 @@ impl fmt::Display for Findings {
 
 /// Looks at the store in `dir`.
 pub fn check(dir: &Path) -> Result<Findings, Error> {
-    let open = |name: Name| match Overlay::open(&dir.join(name.as_str())) {
-        Ok(Some(file)) => Ok(file),
-        Ok(None) => Err(Error::InUse { dir: dir.display().to_string() }),
-        Err(error) => {
-            let why = match error.kind() {
-                ErrorKind::NotFound => format!("{} has no {}", dir.display(), name.as_str()),
-                _ => format!("{}: {error}", name.as_str()),
-            };
-            Err(Error::Unwell { doing: "check the store", why })
-        }
-    };
+    let open = |name| overlay(dir, name, "check the store");
     let (rooms, journal) = (open(Name::Rooms)?, open(Name::Journal)?);
     let mut found = Findings::default();
     let rooms = found.verify(Name::Rooms, rooms);

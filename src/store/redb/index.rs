@@ -45,6 +45,8 @@ pub struct Unmoved {
     pub bytes: u64,
     /// Oldest first.
     pub entries: VecDeque<Unread>,
+    /// What `bytes` may come to before the room is moved.
+    most: u64,
     since: Instant,
     /// Its rows are damaged: it is not moved unasked, and holds nothing up.
     aside: bool,
@@ -122,8 +124,9 @@ impl Index {
             None => {
                 self.oldest.insert(key, room.clone());
                 let entries = VecDeque::with_capacity(1);
+                let most = self.settings.journal_bytes_of(room);
                 let (newest, bytes, since, aside) = (0, 0, now, false);
-                let fresh = Unmoved { deletion, newest, bytes, entries, since, aside };
+                let fresh = Unmoved { deletion, newest, bytes, entries, most, since, aside };
                 self.rooms.entry(room.clone()).or_insert(fresh)
             }
         };
@@ -134,7 +137,7 @@ impl Index {
         }
         if unmoved.aside {
             self.held.insert(key);
-        } else if unmoved.bytes > self.settings.journal_bytes {
+        } else if unmoved.bytes > unmoved.most {
             self.large.insert(room.clone());
         }
     }
@@ -153,7 +156,7 @@ impl Index {
             unmoved.bytes -= u64::from(entry.bytes);
         }
         unmoved.since = now;
-        if unmoved.bytes <= self.settings.journal_bytes {
+        if unmoved.bytes <= unmoved.most {
             self.large.remove(room);
         }
         match unmoved.entries.front() {

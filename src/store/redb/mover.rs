@@ -180,7 +180,8 @@ fn move_all(
             let (deletion, entries) = unmoved.unwrap_or_default();
             let newest = entries.back().map_or(0, |entry| entry.key);
             let it = Move { room, deletion, entries: entries.into(), rules: rules.clone() };
-            match tables.move_room(it, &entries_table, &shared.settings.retention, now()) {
+            let retention = shared.settings.retention_of(room);
+            match tables.move_room(it, &entries_table, retention, now()) {
                 Ok(written) => {
                     wrote |= written;
                     moved.push((*room, newest));
