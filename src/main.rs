@@ -15,8 +15,8 @@ use dormouse::{command, store, telemetry};
 use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Gives back what sessions and rooms held, which the system's own does not
-/// (`docs/memory.md`).
+/// Gives back what sessions and rooms held, which glibc's does not (`docs/memory.md`).
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

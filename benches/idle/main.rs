@@ -34,6 +34,11 @@ use self::memory::Memory;
 use self::people::People;
 use self::server::Server;
 
+/// As the gateway's, so that the server of nothing but quinn is measured alike.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Those who come before it counts: every table and pool has begun by then.
 const FIRST: usize = 256;
 /// What is gathered for a moment (rings, news of who is here) is gone after this.

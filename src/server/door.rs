@@ -84,7 +84,7 @@ impl Refusal {
         }
     }
 
-    /// The status a WebTransport client gets: wtransport can say 403, 404 and 429 only.
+    /// The status a WebTransport client gets: one of few. Browsers show none of them.
     pub fn webtransport_status(self) -> u16 {
         match self.status() {
             400 => 404,

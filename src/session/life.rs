@@ -140,14 +140,20 @@ impl<L: Link> Life<L> {
         }
         let mut alarm = pin!(sleep_until(self.born));
         loop {
-            if let Err(ending) = self.turn(alarm.as_mut()).await {
+            let begun = match self.turn(alarm.as_mut()).await {
+                Ok(None) => continue,
+                Ok(Some(Beginning::Hello(hello))) => Box::pin(self.hello(*hello)).await,
+                Ok(Some(Beginning::Join(join))) => Box::pin(self.join(*join)).await,
+                Err(ending) => return ending,
+            };
+            if let Err(ending) = begun {
                 return ending;
             }
         }
     }
 
     /// One turn of the loop: choose what to write, wait, deal with what happened.
-    async fn turn(&mut self, mut alarm: Pin<&mut Sleep>) -> Result<(), Ending> {
+    async fn turn(&mut self, mut alarm: Pin<&mut Sleep>) -> Result<Option<Beginning>, Ending> {
         self.fill()?;
         if self.ask_for_members && self.waiting.is_none() {
             self.ask_for_members = false;
@@ -162,7 +168,7 @@ impl<L: Link> Life<L> {
             Due::Nothing => {}
             Due::Ping => {
                 self.send_own(L::ping());
-                return Ok(());
+                return Ok(None);
             }
             Due::End(reason) => return Err(Ending::ours(reason)),
         }
@@ -172,6 +178,11 @@ impl<L: Link> Life<L> {
             alarm.as_mut().reset(at);
         }
         let happened = self.wait(alarm).await;
+        self.deal(happened)
+    }
+
+    /// Deals with what happened, waiting for nothing: what has to wait comes back.
+    fn deal(&mut self, happened: Happened) -> Result<Option<Beginning>, Ending> {
         self.wrote = matches!(happened, Happened::Wrote(_));
         match happened {
             Happened::Received(Received::Frame(kind, body)) => {
@@ -181,50 +192,44 @@ impl<L: Link> Life<L> {
                     true => Ok(None),
                     false => self.read(kind, &body),
                 };
-                drop(body);
-                let begun = match beginning {
-                    Ok(None) => Ok(()),
-                    Ok(Some(Beginning::Hello(hello))) => Box::pin(self.hello(*hello)).await,
-                    Ok(Some(Beginning::Join(join))) => Box::pin(self.join(*join)).await,
-                    Err(ending) => Err(ending),
-                };
                 self.owe_control();
-                begun
+                return beginning;
             }
             Happened::Received(Received::Datagram(body)) => {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
-                self.read_datagram(&body)
+                self.read_datagram(&body)?;
             }
             Happened::Received(Received::Request(side, kind, body)) => {
                 self.liveness.heard(Instant::now());
                 self.frames_received.inc();
-                self.read_request(side, kind, &body)
+                self.read_request(side, kind, &body)?;
             }
             Happened::Received(Received::Alive) => {
                 self.liveness.heard(Instant::now());
                 self.owe_control();
-                Ok(())
             }
             Happened::Received(Received::End(end)) => {
                 self.owe_control();
-                Err(self.ended(end))
+                return Err(self.ended(end));
             }
             Happened::Wrote(Ok(_)) => {
                 self.liveness.took(Instant::now(), self.unsent.is_empty());
-                Ok(())
             }
-            Happened::Wrote(Err(_)) => Err(Ending::Theirs { gone: Gone::Lost, answer: false }),
+            Happened::Wrote(Err(_)) => {
+                return Err(Ending::Theirs { gone: Gone::Lost, answer: false });
+            }
             Happened::Changed | Happened::Alarm => match self.reader.closing() {
                 Some(closing) if !self.unsent.is_empty() => {
-                    Err(Ending::Ours { gone: Gone::Lost, closing })
+                    return Err(Ending::Ours { gone: Gone::Lost, closing });
                 }
-                _ => Ok(()),
+                _ => {}
             },
-            Happened::CaughtUp(slice) => self.caught_up(slice),
-            Happened::Space => self.deliver_waiting(),
-            Happened::Drained(spread) => Err(self.drained(spread)),
+            Happened::CaughtUp(slice) => self.caught_up(slice)?,
+            Happened::Space => self.deliver_waiting()?,
+            Happened::Drained(spread) => return Err(self.drained(spread)),
         }
+        Ok(None)
     }
 
     fn read(&mut self, kind: BodyKind, body: &[u8]) -> Result<Option<Beginning>, Ending> {
