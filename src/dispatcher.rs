@@ -284,6 +284,7 @@ impl Dispatcher {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::atomic::AtomicBool;
 
     use bytes::Bytes;
@@ -291,8 +292,8 @@ mod tests {
     use super::*;
     use crate::keeper::state::{Join, Mail};
     use crate::outbox::{Filled, Outbox, Reader, Tally};
-    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid};
-    use crate::store::{Done, Engine, Error, Identity, Memory, Opened, Record, Slice};
+    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid, Timestamp};
+    use crate::store::{Done, Due, Engine, Error, Identity, Memory, Opened, Record, Slice};
 
     /// A memory that panics at its first append.
     struct Faulty(Memory, AtomicBool);
@@ -322,6 +323,12 @@ mod tests {
         }
         fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
             self.0.rooms(after, limit)
+        }
+        fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, n: usize) -> Result<Due, Error> {
+            self.0.due(now, skip, n)
+        }
+        fn touch(&self, room: &RoomName) -> Result<(), Error> {
+            self.0.touch(room)
         }
         fn take_drain_spread_ms(&self) -> Result<u64, Error> {
             self.0.take_drain_spread_ms()

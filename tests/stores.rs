@@ -39,7 +39,12 @@ fn settings() -> Settings {
         journal_cache: 1 << 20,
         rooms_cache: 1 << 20,
         reserve: None,
-        retention: Retention { messages: 150, age: Duration::MAX, bytes: u64::MAX },
+        retention: Retention {
+            messages: 150,
+            age: Duration::MAX,
+            bytes: u64::MAX,
+            idle_delete: None,
+        },
     }
 }
 

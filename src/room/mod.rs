@@ -186,6 +186,7 @@ mod tests {
             oldest: 1,
             seats: vec![],
             rules: Bytes::new(),
+            alarm: None,
             bytes: 0,
         })
     }

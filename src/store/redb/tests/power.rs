@@ -141,6 +141,8 @@ fn judge(store: &Redb, told: &Told, case: &str) -> [u64; 3] {
             newest: opened.newest,
             newest_time: opened.newest_time,
             seats: opened.seats.into_iter().map(|seat| (seat.sid, seat)).collect(),
+            alarm: opened.alarm,
+            rules: opened.rules,
         }
     });
     let mut expected = told.acked.clone();
