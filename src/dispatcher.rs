@@ -1,8 +1,10 @@
 //! Room name → mailbox: finds a room's keeper or starts one.
 //!
-//! It is asked when a client joins, when an operator wants something and when seats are found
-//! at start; never on a message's path. A keeper that nobody needs retires under the entry it
+//! It is asked when a client joins, when an operator wants something, when seats are found at
+//! start and when the [`clock`] says that something is due; never on a message's path. A keeper that nobody needs retires under the entry it
 //! has here, so that a join that comes at that moment starts the next one instead of being lost.
+
+mod clock;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +14,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::keeper::state::{Found, Head, Operation};
+use crate::keeper::state::{AlarmSeen, Found, Head, Operation};
 use crate::keeper::{self, Keeper, Letter, Mailbox, Refused};
 use crate::protocol::RoomName;
 use crate::room::Connection;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use clock::Clock;
 
 pub use crate::keeper::state::{Inspection, Unavailable};
 
@@ -33,6 +36,7 @@ struct Shared {
     settings: keeper::Settings,
     store: Store,
     metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 /// When an operator may ask a full mailbox again.
@@ -62,7 +66,8 @@ impl Dispatcher {
     /// A dispatcher without keepers.
     pub fn new(settings: keeper::Settings, store: Store, metrics: Arc<Metrics>) -> Self {
         let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let shared = Shared { mailboxes, next_connection, settings, store, metrics };
+        let clock = Clock::default();
+        let shared = Shared { mailboxes, next_connection, settings, store, metrics, clock };
         Self { shared: Arc::new(shared) }
     }
 
@@ -106,7 +111,27 @@ impl Dispatcher {
 
     /// What there is of a room; `None` if there never was one. Wakes nothing.
     pub async fn inspect(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
-        self.operate(room, Operation::Inspect).await
+        let mut seen = self.operate(room, Operation::Inspect).await?;
+        if let Some(Inspection { alarm: Some(alarm), .. }) = &mut seen {
+            alarm.failures = self.shared.clock.failures(room);
+        }
+        Ok(seen)
+    }
+
+    /// Has a room deleted; answers when nothing of it is left, `None` if there is no such room.
+    pub async fn delete(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        // One that cannot be read can be deleted.
+        let is_there =
+            self.mailboxes().contains_key(room) || !matches!(self.cold(room).await, Ok(None));
+        if !is_there {
+            return Ok(None);
+        }
+        let seen = self.send(room, Operation::Delete).await?;
+        let deleted = seen.state == "deleted";
+        if deleted {
+            self.shared.metrics.rooms_deleted.of("operator").inc();
+        }
+        Ok(deleted.then_some(seen))
     }
 
     /// Has a room asleep; answers when it is moved and out of memory.
@@ -203,6 +228,14 @@ impl Dispatcher {
                 return Ok(cold);
             }
         }
+        let seen = self.send(room, operation).await?;
+        // What a keeper was begun for that found nothing is no room.
+        let is_there = seen.seats > 0 || seen.head.seq > 0 || seen.state != "cold";
+        Ok((is_there || seen.alarm.is_some()).then_some(seen))
+    }
+
+    /// Hands an operation to a room's keeper, a new one if there is none, and waits for the answer.
+    async fn send(&self, room: &RoomName, operation: Operation) -> Result<Inspection, Unavailable> {
         let (answer, answered) = oneshot::channel();
         let refused = {
             let mut mailboxes = self.mailboxes();
@@ -214,10 +247,7 @@ impl Dispatcher {
         if refused {
             return Err(unavailable("the room has more to do than it can take"));
         }
-        match answered.await {
-            Ok(result) => result.map(Some),
-            Err(_) => Err(unavailable("the gateway is shutting down")),
-        }
+        answered.await.unwrap_or_else(|_| Err(unavailable("the room's keeper has ended")))
     }
 
     /// A room without a keeper, as it lies on disk.
@@ -228,13 +258,14 @@ impl Dispatcher {
             retry_after_ms: FULL_RETRY_MS,
             reason: error.to_string(),
         })?;
-        let is_there = opened.newest > 0 || !opened.seats.is_empty();
+        let is_there = opened.newest > 0 || !opened.seats.is_empty() || opened.alarm.is_some();
         Ok(is_there.then(|| Inspection {
             room: room.to_string(),
             state: "cold",
             seats: opened.seats.len(),
             bytes: opened.bytes,
             head: Head { epoch: opened.epoch.to_string(), seq: opened.newest },
+            alarm: opened.alarm.map(|due| AlarmSeen { due, failures: 0 }),
             last_wake: None,
             why_awake: None,
         }))
@@ -252,7 +283,7 @@ impl Dispatcher {
         let shared = &self.shared;
         let mailbox = Mailbox::new(shared.settings.mailbox_events, shared.settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
-        let dispatcher = self.clone();
+        let (dispatcher, clock) = (self.clone(), self.clone());
         let keeper = Keeper {
             room: room.clone(),
             settings: shared.settings.clone(),
@@ -260,6 +291,7 @@ impl Dispatcher {
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),
             retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
+            set_alarm: Arc::new(move || clock.shared.clock.nudge()),
         };
         tokio::spawn(keeper::run(keeper, found));
         mailbox

@@ -62,6 +62,7 @@ impl<'a> Reader<'a> {
                 page_bytes: self.size("room.page_bytes")?,
                 presence_bytes: self.size("room.presence_bytes")?,
             },
+            behaviour: room::chat,
         })
     }
 

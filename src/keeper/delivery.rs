@@ -20,13 +20,14 @@ const BUSY_RETRY_MS: u64 = 1_000;
 /// The ring of a room and the outboxes of its members.
 pub struct Delivery {
     ring: Arc<Ring>,
+    policy: Policy,
     outboxes: HashMap<Connection, Arc<Outbox>>,
 }
 
 impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
-        Self { ring: Ring::new(0, policy), outboxes: HashMap::new() }
+        Self { ring: Ring::new(0, policy.clone()), policy, outboxes: HashMap::new() }
     }
 
     /// What the room broadcasts.
@@ -58,6 +59,11 @@ impl Delivery {
     /// Does what concerns members; anything else comes back.
     pub fn deliver(&mut self, output: Output) -> Option<Output> {
         match output {
+            // Who is on the way out has the old one.
+            Output::Deleted => {
+                self.ring = Ring::new(0, self.policy.clone());
+                return Some(Output::Deleted);
+            }
             Output::Known { newest } => self.ring.start(newest),
             Output::Broadcast(messages) => self.ring.push(messages),
             Output::Ephemeral(ephemeral) => self.ring.show(ephemeral),

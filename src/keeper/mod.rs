@@ -4,9 +4,9 @@
 //! holds the [`Room`](crate::room::Room) itself only while something needs it.
 //!
 //! ```text
-//!          a publish, an operator's wake: store.open, Room::wake
-//!  Asleep ──────────────────────────────────────────────────────▶ Awake(Room)
-//!         ◀──────────────────────────────────────────────────────
+//!          a publish, an alarm, an operator's wake: store.open, Room::wake
+//!  Asleep ────────────────────────────────────────────────────────────────▶ Awake(Room)
+//!         ◀────────────────────────────────────────────────────────────────
 //!          idle for `sleep_after`: store.hibernate, then drop
 //! ```
 //!
@@ -70,4 +70,6 @@ pub struct Settings {
     pub rates: Rates,
     /// What a room may keep for its readers.
     pub outbox: outbox::Policy,
+    /// What a room does beside keeping its log.
+    pub behaviour: room::Make,
 }

@@ -15,7 +15,7 @@ use super::{Delivery, Letter, Mailbox, Settings};
 use crate::outbox::Outbox;
 use crate::protocol::framing::wrap_json;
 use crate::protocol::{CloseReason, RoomName, Timestamp};
-use crate::store::{Engine, Error, Store};
+use crate::store::{Engine, Error, Record, Store};
 use crate::telemetry::{Held, Metrics};
 
 const AWAKE: &str = "awake";
@@ -44,6 +44,8 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
     /// Asks to be let go.
     pub retire: Retire,
+    /// Says that an alarm was set.
+    pub set_alarm: Arc<dyn Fn() + Send + Sync>,
 }
 
 struct Task {
@@ -209,10 +211,15 @@ impl Task {
                 Output::Append(records) => {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
+                    let is_alarm = |record: &Record| matches!(record, Record::Alarm(Some(_)));
+                    let sets_alarm = records.iter().any(is_alarm);
+                    let set_alarm = sets_alarm.then(|| self.keeper.set_alarm.clone());
                     let done = Box::new(move |result: Result<_, Error>| {
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
                             warn!(%error, "an append failed");
+                        } else if let Some(set_alarm) = &set_alarm {
+                            set_alarm();
                         }
                         mailbox.answer(Input::Appended(result));
                     });
@@ -221,6 +228,10 @@ impl Task {
                 Output::Hibernate(rules) => self.hibernate(rules),
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
+                Output::Deleted => {
+                    debug!("deleted");
+                    self.counted = self.keeper.metrics.rooms.of(ASLEEP).hold();
+                }
                 Output::Page { connection, side, id, from, limit, newest } => {
                     if let Some(outbox) = self.delivery.outbox(connection) {
                         let page = page::Page { side, id, from, limit, newest };

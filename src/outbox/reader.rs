@@ -166,9 +166,13 @@ impl Reader {
     /// Adds what the store had from the cursor on.
     pub fn caught_up(&mut self, slice: &Slice, unsent: &mut VecDeque<Bytes>) -> Result<(), Lost> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
-        if slice.epoch != cursor.epoch {
+        // A seed seat leaves no record, and a room without any is of the newest epoch there is:
+        // whoever waits there for a first message waits for that of any epoch.
+        let waits_for_the_first = cursor.presence.is_none() && cursor.next == 1;
+        if slice.epoch != cursor.epoch && !waits_for_the_first {
             return Err(Lost::Epoch);
         }
+        cursor.epoch = slice.epoch;
         let ordered = self.outbox.private().ordered.front().map_or(u64::MAX, |entry| entry.after);
         if ordered < cursor.next {
             return Ok(()); // it is due already

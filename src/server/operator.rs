@@ -10,6 +10,7 @@
 //! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
 //! | `GET /v1/rooms/{name}` | the room as it is |
+//! | `DELETE /v1/rooms/{name}` | 204 once nothing of it is left, its members told 4505 |
 //! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |
 //!
 //! Errors are problem details (RFC 9457).
@@ -56,13 +57,13 @@ fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
 
 async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
     let segments: Vec<_> = request.uri().path().split('/').skip(1).collect();
-    let (method, read) = match segments.as_slice() {
-        ["healthz" | "readyz" | "metrics"] | ["v1", "rooms", _] => (Method::GET, true),
-        ["v1", "rooms", _, "hibernate" | "wake"] => (Method::POST, false),
+    let allow = match segments.as_slice() {
+        ["healthz" | "readyz" | "metrics"] => "GET, HEAD",
+        ["v1", "rooms", _] => "GET, HEAD, DELETE",
+        ["v1", "rooms", _, "hibernate" | "wake"] => "POST",
         _ => return problem(404, "there is no such resource"),
     };
-    if *request.method() != method && !(read && *request.method() == Method::HEAD) {
-        let allow = if read { "GET, HEAD" } else { "POST" };
+    if !allow.split(", ").any(|method| method == request.method().as_str()) {
         return with(problem(405, &format!("allowed here: {allow}")), "allow", allow);
     }
     match segments.as_slice() {
@@ -74,6 +75,12 @@ async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
             answer(200, "text/plain; version=0.0.4", cx.metrics.exposition())
         }
         ["v1", "rooms", name, deed @ ..] => match RoomName::from_path_segment(name) {
+            Ok(room) if request.method() == Method::DELETE => {
+                match cx.dispatcher.delete(&room).await {
+                    Ok(Some(_)) => answer(204, JSON, ""),
+                    other => inspection(&room, other),
+                }
+            }
             Ok(room) => inspection(&room, perform(cx, &room, deed).await),
             Err(bad_name) => problem(400, &bad_name.to_string()),
         },

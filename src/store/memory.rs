@@ -219,7 +219,7 @@ impl Engine for Memory {
             Some(_) => Err(asked_for("append to the journal")),
             None => Ok(()),
         };
-        let mut deletion = inner.deletion;
+        let mut deletion = inner.rooms.get(room).map_or(inner.deletion, |room| room.deletion);
         if !inner.closed && fault != Some(false) {
             inner.appends += 1;
             if let Some(Record::Deleted) = records.last() {

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod alarms;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
 mod crash;
 mod day;
+mod deletion;
 mod deploy;
 mod direct;
 mod ephemeral;

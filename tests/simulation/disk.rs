@@ -118,6 +118,11 @@ impl Disk {
         self.under_way.remove(at).done.expect("it was just done")
     }
 
+    /// Takes back a question: somebody else answers it.
+    pub fn forget(&mut self, at: usize) {
+        self.under_way.remove(at);
+    }
+
     /// The first question that is no append.
     pub fn first_but_appends(&self) -> Option<usize> {
         self.under_way.iter().position(|under_way| !matches!(under_way.ask, Ask::Append(_)))

@@ -51,6 +51,7 @@ pub fn settings() -> Settings {
             page_bytes: 400,
             presence_bytes: 4_096,
         },
+        behaviour: dormouse::room::chat,
     }
 }
 

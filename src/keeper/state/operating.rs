@@ -12,7 +12,13 @@ impl State {
         out: &mut Vec<Output>,
     ) {
         let sleeps = matches!(self.phase, Phase::Asleep);
+        let is_early = matches!(self.phase, Phase::Opening) && self.trouble.is_none();
         match operation {
+            Operation::Delete | Operation::DeleteIdle | Operation::Ring if is_early => {
+                self.early.push((operation, ticket));
+            }
+            Operation::Delete | Operation::DeleteIdle => self.delete(now, operation, ticket, out),
+            Operation::Ring => self.ring(now, ticket, out),
             Operation::Inspect => out.push(Output::Answer(ticket, Ok(self.inspect(now)))),
             _ if self.trouble.is_some() => {
                 let reason = "the store is unwell".into();
@@ -33,6 +39,13 @@ impl State {
                     self.wake("wake", out);
                 }
             }
+        }
+    }
+
+    /// What had to wait until it was known what there is of the room.
+    pub(super) fn operate_early(&mut self, now: Now, out: &mut Vec<Output>) {
+        for (operation, ticket) in std::mem::take(&mut self.early) {
+            self.operate(now, operation, ticket, out);
         }
     }
 
@@ -77,6 +90,7 @@ impl State {
             seats: self.seats.len(),
             bytes: self.head.bytes,
             head: Head { epoch: self.head.epoch.to_string(), seq: self.head.newest },
+            alarm: self.alarm.map(|due| super::AlarmSeen { due, failures: 0 }),
             last_wake: self.last_wake,
             why_awake,
         }

@@ -207,6 +207,12 @@ pub enum Operation {
     Hibernate,
     /// To have it awake.
     Wake,
+    /// To have no such room.
+    Delete,
+    /// The same, if nobody uses it: the clock says that it was idle for too long.
+    DeleteIdle,
+    /// The clock says that its alarm is due.
+    Ring,
 }
 
 /// Which operator waits for an answer.
@@ -242,6 +248,8 @@ pub enum Output {
     },
     /// The room is out of memory; so can the ring be.
     Slept,
+    /// The room was deleted: who joins from now on is in another.
+    Deleted,
     /// A connection has its seat and reads from `start` on.
     Seated {
         /// Which.
@@ -346,7 +354,7 @@ pub enum Output {
 pub struct Inspection {
     /// Its name.
     pub room: String,
-    /// `awake`, `asleep`, `waking`, `cold` (on disk, nobody seated) or `degraded`.
+    /// `awake`, `asleep`, `waking`, `cold` (on disk, nobody seated), `degraded` or `deleted`.
     pub state: &'static str,
     /// Seats, connected or not.
     pub seats: usize,
@@ -354,10 +362,22 @@ pub struct Inspection {
     pub bytes: u64,
     /// The newest position.
     pub head: Head,
+    /// When its rules want it woken, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<AlarmSeen>,
     /// The last time it woke.
     pub last_wake: Option<LastWake>,
     /// What keeps it awake.
     pub why_awake: Option<WhyAwake>,
+}
+
+/// An alarm as the API tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct AlarmSeen {
+    /// When it rings.
+    pub due: Timestamp,
+    /// How often it was tried in vain; it is tried again.
+    pub failures: u32,
 }
 
 /// A position as the API tells it.

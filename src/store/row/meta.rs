@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Identity, Retention};
+use super::super::Identity;
 use super::{DecodeError, seal, unseal};
 
 /// Who the store is: a row of `rooms.redb`, written once.
@@ -60,25 +60,21 @@ pub fn decode_drain(sealed: &[u8]) -> Result<u64, DecodeError> {
 /// How far the rooms have been gone through since what is kept of them was last changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    messages: u64,
-    age: u64,
-    bytes: u64,
-    idle_delete: Option<u64>,
+    /// A checksum of the limits.
+    limits: u32,
     /// The last room that was looked at, or nothing before the first; `None`: all were.
     pub after: Option<String>,
 }
 
 impl Sweep {
     /// A sweep for these limits.
-    pub fn of(retention: &Retention, after: Option<String>) -> Self {
-        let ms = |it: std::time::Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
-        let Retention { messages, age, bytes, idle_delete } = *retention;
-        Self { messages, age: ms(age), bytes, idle_delete: idle_delete.map(ms), after }
+    pub fn of(limits: &impl std::fmt::Debug, after: Option<String>) -> Self {
+        Self { limits: crc32fast::hash(format!("{limits:?}").as_bytes()), after }
     }
 
     /// Whether it is for the same limits.
     pub fn is_for(&self, other: &Self) -> bool {
-        Self { after: None, ..self.clone() } == Self { after: None, ..other.clone() }
+        self.limits == other.limits
     }
 
     /// The row.
