@@ -32,6 +32,7 @@ use crate::{outbox, room};
 
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
+pub use page::Page;
 pub use task::{Keeper, run};
 
 /// How often things may be done.

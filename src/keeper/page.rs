@@ -12,19 +12,23 @@ const STEP: usize = 32;
 const RETRY_MS: u64 = 1_000;
 
 /// Which page.
-pub(super) struct Page {
-    pub(super) side: Option<Side>,
-    pub(super) id: Option<u64>,
-    pub(super) from: PageFrom,
-    pub(super) limit: usize,
+pub struct Page {
+    /// The stream it was asked for on, if not the main one.
+    pub side: Option<Side>,
+    /// The request's number.
+    pub id: Option<u64>,
+    /// Where it lies.
+    pub from: PageFrom,
+    /// How many messages at most.
+    pub limit: usize,
     /// The newest message that was heard: nothing later is in a page.
-    pub(super) newest: u64,
+    pub newest: u64,
 }
 
 impl Page {
     /// Reads the page as a frame. It is stable while new messages arrive: where it lies is said
     /// by `seq`, and where it ends was decided when it was asked for.
-    pub(super) fn read(
+    pub fn read(
         &self,
         engine: &dyn Engine,
         room: &RoomName,

@@ -305,7 +305,7 @@ mod deletion {
         bench.give(operate(Operation::Delete, 1));
         bench.give(gone(2, Gone::Lost));
         bench.give_all(behind);
-        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7", "append deleted"]);
+        assert_eq!(brief(&bench.answer()), ["append deleted", "hear 2", "ok 1 7"]);
         let out = brief(&bench.answer());
         let told = ["error 1 8", "error 2 9", "close 1 room_deleted", "close 2 room_deleted"];
         assert_eq!(out, [&told[..], &["deleted", "hibernate", "append seat3"]].concat());
@@ -493,7 +493,7 @@ mod a_full_line {
         assert!(bench.give(Input::Appended(Err(Error::Busy))).is_empty());
         assert_eq!(brief(&bench.give(publish(1, 8, None))), [""; 0]);
         assert_eq!(brief(&bench.tick()), ["append m2"], "the same again");
-        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7", "append m3"]);
+        assert_eq!(brief(&bench.answer()), ["append m3", "hear 2", "ok 1 7"]);
         assert_eq!(brief(&bench.answer()), ["hear 3", "ok 1 8"]);
     }
 }

@@ -258,7 +258,10 @@ impl State {
         how: Gone,
         out: &mut Vec<Output>,
     ) {
-        if let Gone::BehindRetention { oldest } = how {
+        // One that has no seat any more may have read the log of a room that was deleted.
+        if let Gone::BehindRetention { oldest } = how
+            && self.seats.of(connection).is_some()
+        {
             self.head.oldest = self.head.oldest.max(oldest);
         }
         if let Some(joining) = self.joining.get_mut(&connection) {
