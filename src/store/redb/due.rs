@@ -15,6 +15,9 @@ use super::index::Index;
 use super::{Shared, lock};
 use crate::protocol::{RoomName, Timestamp};
 
+/// Rooms of one kind that are due, and when the next one is.
+type OfOne = (Vec<(Timestamp, RoomName)>, Option<Timestamp>);
+
 impl Shared {
     /// What is due; see [`Engine::due`](super::super::Engine::due).
     pub(super) fn due(
@@ -47,7 +50,7 @@ impl Shared {
         Ok(Due { rooms, next })
     }
 
-    /// Rooms of one kind that are due, and when the next one is.
+    /// What rows say of one kind.
     fn rows(
         &self,
         rooms: &ReadTransaction,
@@ -56,7 +59,7 @@ impl Shared {
         skip: &BTreeSet<RoomName>,
         limit: usize,
         counts: impl Fn(&Index, &RoomName) -> bool,
-    ) -> Result<(Vec<(Timestamp, RoomName)>, Option<Timestamp>), Trouble> {
+    ) -> Result<OfOne, Trouble> {
         let table = rooms.open_table(DUE)?;
         let mut found = Vec::new();
         for row in ReadableTable::range(&table, (what, 0, "")..=(what, now.0, LAST))? {

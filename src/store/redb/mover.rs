@@ -85,9 +85,8 @@ impl Mover {
     }
 
     fn next(&self, deadline: Option<Instant>) -> Work {
-        let is_wanted = |inner: &Inner| {
-            !inner.asked.is_empty() || inner.check || inner.suspect || inner.closed
-        };
+        let is_wanted =
+            |inner: &Inner| !inner.asked.is_empty() || inner.check || inner.suspect || inner.closed;
         self.0.wait(deadline, is_wanted, |inner| {
             let few = inner.asked.len().min(BATCH);
             let asked = inner.asked.drain(..few).collect();

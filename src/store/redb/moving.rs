@@ -153,8 +153,9 @@ impl<'t> Tables<'t> {
             plan.row.rules = rules;
         }
         // Rules' state alone is no room: without a record there is nothing to write it beside.
-        let nothing = plan.row == before && it.look == Look::Moving && !erases;
-        Ok((!nothing && !(is_new && plan.row.moved == 0)).then_some(plan))
+        let is_no_room = is_new && plan.row.moved == 0;
+        let is_same = plan.row == before && it.look == Look::Moving && !erases;
+        Ok((!is_no_room && !is_same).then_some(plan))
     }
 
     fn log(&self, room: &RoomName, plan: &mut Plan, message: Message) -> Result<(), Trouble> {
