@@ -134,9 +134,11 @@ impl Dispatcher {
                 tracing::warn!(%error, "alarms wait");
                 Due { rooms: Vec::new(), next: Some(now.plus_ms(1_000)) }
             });
-            let more = rooms.len() == limit && limit > 0;
+            let mut more = rooms.len() == limit && limit > 0;
             for (_, room, cause) in rooms {
-                if clock.take(&room) {
+                let taken = clock.take(&room);
+                more &= taken; // else there is no space before one of those in hand is done
+                if taken {
                     let dispatcher = self.clone();
                     at_work.spawn(async move {
                         let succeeded = dispatcher.deal_with(&room, cause).await;
@@ -146,7 +148,7 @@ impl Dispatcher {
             }
             let next = next.map(|next| at + Duration::from_millis(next.since_ms(now)));
             let until = [next, rested, Some(at + LOOK_AGAIN)].into_iter().flatten().min();
-            let until = if more && at_work.len() < AT_ONCE { Some(at) } else { until };
+            let until = if more { Some(at) } else { until };
             tokio::select! {
                 () = clock.nudge.notified() => {}
                 Some(_) = at_work.join_next() => {}
@@ -185,4 +187,65 @@ impl Dispatcher {
 fn wall() -> Timestamp {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(wall.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Engine as _, Memory, Record, Store};
+
+    /// Opening the room fails: the alarm is kept, shown to fail, and rung once that is over.
+    #[tokio::test]
+    async fn an_alarm_that_fails_is_kept_and_shown_and_tried_again() {
+        let (memory, room) = (Memory::new(1), "lobby".parse::<RoomName>().unwrap());
+        memory.append(&room, vec![Record::Alarm(Some(Timestamp(7)))], Box::new(|_| {}));
+        memory.fail_next_open();
+        let config = crate::config::Config::default();
+        let dispatcher = Dispatcher::new(config.keeper, Store::new(memory), Arc::default());
+        let metrics = dispatcher.shared.metrics.clone();
+        let failed = async {
+            while metrics.alarms.of("failed").get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let alarm = dispatcher.inspect(&room).await.unwrap().unwrap().alarm.unwrap();
+            assert_eq!((alarm.due, alarm.failures), (Timestamp(7), 1));
+            while metrics.alarms.of("rung").get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(dispatcher.inspect(&room).await.unwrap().unwrap().alarm, None);
+        };
+        tokio::select! {
+            () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
+            done = tokio::time::timeout(Duration::from_secs(60), failed) => done.unwrap(),
+        }
+        let due = dispatcher.shared.store.engine().due(wall(), &BTreeSet::new(), 9).unwrap();
+        assert_eq!(due, Due::default(), "it rang once");
+    }
+
+    /// Whatever fails for how long, what is kept of it is bounded, and the pauses grow.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_hand_is_bounded_and_pauses_grow() {
+        let clock = Clock::default();
+        let name = |number: usize| format!("room-{number}").parse::<RoomName>().unwrap();
+        assert!((0..IN_HAND).all(|number| clock.take(&name(number))));
+        assert!(!clock.take(&name(IN_HAND)), "there is no space");
+        clock.done(&name(0), true);
+        tokio::time::advance(REST).await;
+        assert_eq!(clock.resting().0.len(), IN_HAND - 1);
+        assert!(clock.take(&name(IN_HAND)));
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            clock.take(&name(1));
+            clock.done(&name(1), false);
+            let (resting, first, failing) = clock.resting();
+            assert!(resting.contains(&name(1)) && failing == 1);
+            let pause = first.unwrap() - Instant::now();
+            tokio::time::advance(pause).await;
+            assert!(!clock.resting().0.contains(&name(1)));
+            pauses.push(pause.as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    }
 }
