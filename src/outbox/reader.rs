@@ -483,6 +483,22 @@ mod tests {
         assert_eq!(fix.reader.caught_up(&other, &mut fix.unsent), Err(Lost::Epoch));
     }
 
+    /// A seed seat leaves no record. So its empty room was of the newest epoch there is, which was
+    /// another once another room had been deleted, and its first message was of another log.
+    #[test]
+    fn who_waits_for_a_first_message_takes_that_of_any_log() {
+        let mut fix = Fixture::seated(1, 4, true);
+        fix.fill();
+        fix.unsent.clear();
+        let cursor = fix.reader.cursor.as_mut().unwrap();
+        (cursor.presence, cursor.next) = (None, 1);
+        let other = Slice { epoch: Epoch { store: 1, deletion: 9 }, ..slice(1..=4, 1) };
+        assert_eq!(fix.reader.caught_up(&other, &mut fix.unsent), Ok(()));
+        assert_eq!(fix.written(), "1234");
+        let third = Slice { epoch: Epoch { store: 1, deletion: 10 }, ..slice(1..=5, 1) };
+        assert_eq!(fix.reader.caught_up(&third, &mut fix.unsent), Err(Lost::Epoch));
+    }
+
     #[test]
     fn a_full_queue_drops_lines_that_a_later_one_makes_worthless() {
         let mut fix = Fixture::seated(1, 0, false);

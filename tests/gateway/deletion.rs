@@ -161,3 +161,19 @@ both! {
         assert_eq!(ann.say("still here").await, 2);
     }
 }
+
+/// A seed seat leaves no record, so its room was of the newest epoch there is, and another one's
+/// deletion made that another: the first message was taken for one of another log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_rooms_deletion_is_nothing_to_who_waits_in_an_empty_room() {
+    let house = house(|config| config.keeper.outbox.ring_age = Duration::from_millis(10)).await;
+    let mut dee = house.seed_join("lobby", "dee").await;
+    member(&house, Transport::WebSocket, "attic").await;
+    assert_eq!(house.delete("attic").await, 204);
+    for n in 0..3 {
+        dee.chat(&format!("hello {n}")).await;
+        house.hibernate("lobby").await;
+        assert_eq!(dee.next_of("chat").await["message"], format!("hello {n}"));
+    }
+    assert_eq!(house.inspect("lobby").await["head"]["seq"], 3);
+}
