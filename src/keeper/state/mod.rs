@@ -10,6 +10,7 @@
 //! - A failed append is *unknown*: the room is read again, what is on disk and was not heard is
 //!   heard first, and what was held back is given up (`recovery`).
 
+mod appending;
 mod deleting;
 mod gate;
 mod operating;
@@ -24,6 +25,7 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use self::appending::Crowded;
 use self::deleting::Deletion;
 use self::gate::{Gate, Held};
 use self::presence::Presence;
@@ -40,9 +42,6 @@ pub use words::*;
 /// So many publishes refused in a row, none further apart than this, are abuse.
 const ABUSE_REFUSALS: u32 = 1_000;
 const ABUSE_PAUSE_MS: u64 = 10_000;
-
-/// The first pause before an append for which there was no room, and the longest.
-const CROWDED_PAUSES_MS: (u64, u64) = (5, 500);
 
 /// Everything a keeper knows.
 pub struct State {
@@ -128,21 +127,6 @@ struct Position {
 struct Waiting {
     mail: VecDeque<Mail>,
     bytes: usize,
-}
-
-/// The store takes no more appends for a moment: ours is tried again, and until then members are
-/// held back as they are by a slow disk.
-#[derive(Debug, Default)]
-struct Crowded {
-    until_ms: Option<u64>,
-    pause_ms: u64,
-}
-
-impl Crowded {
-    fn wait(&mut self, now_ms: u64) {
-        self.pause_ms = (self.pause_ms * 2).clamp(CROWDED_PAUSES_MS.0, CROWDED_PAUSES_MS.1);
-        self.until_ms = Some(now_ms + self.pause_ms);
-    }
 }
 
 /// The last event that needed the room.
@@ -305,9 +289,7 @@ impl State {
         if !self.is_recovering() && !self.is_deleting() {
             self.end_windows(now);
         }
-        if self.crowded.until_ms.take_if(|at| *at <= now.ms).is_some() {
-            out.extend(self.gate.append_again().map(Output::Append));
-        }
+        self.append_again(now, out);
         if self.sleeps_at().is_some_and(|at| at <= now.ms) {
             self.hibernate(out);
         }
@@ -414,16 +396,6 @@ impl State {
         }
         if !heard.is_empty() {
             out.push(Output::Broadcast(heard));
-        }
-    }
-
-    fn append_next(&mut self, out: &mut Vec<Output>) {
-        if self.append_in_flight {
-            return; // one at a time, also if nobody waits for it any more
-        }
-        if let Some(records) = self.gate.next_append() {
-            self.append_in_flight = true;
-            out.push(Output::Append(records));
         }
     }
 
