@@ -1,9 +1,10 @@
 //! Room name → mailbox: finds a room's keeper or starts one.
 //!
-//! It is asked when a client joins, when an operator wants something and when seats are found
-//! at start; never on a message's path. A keeper that nobody needs retires under the entry it
+//! It is asked when a client joins, when an operator wants something, when seats are found at
+//! start and when the [`clock`] says that something is due; never on a message's path. A keeper that nobody needs retires under the entry it
 //! has here, so that a join that comes at that moment starts the next one instead of being lost.
 
+mod clock;
 mod listing;
 mod reading;
 
@@ -20,6 +21,7 @@ use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
+use clock::Clock;
 
 pub use crate::keeper::state::{Inspection, Roster, Unavailable};
 pub use listing::{Listed, PAGE_MOST, Query, Rooms, STATES};
@@ -38,6 +40,7 @@ struct Shared {
     awake: Arc<Awake>,
     store: Store,
     metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 type Mailboxes = BTreeMap<RoomName, Arc<Mailbox>>;
@@ -69,8 +72,8 @@ impl Dispatcher {
     pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
         let Settings { kinds, rooms_awake } = settings.into();
         let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let awake = Awake::new(rooms_awake);
-        let shared = Shared { mailboxes, next_connection, kinds, awake, store, metrics };
+        let (awake, clock) = (Awake::new(rooms_awake), Clock::default());
+        let shared = Shared { mailboxes, next_connection, kinds, awake, store, metrics, clock };
         Self { shared: Arc::new(shared) }
     }
 
@@ -119,7 +122,27 @@ impl Dispatcher {
 
     /// What there is of a room; `None` if there never was one. Wakes nothing.
     pub async fn inspect(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
-        self.operate(room, Operation::Inspect).await
+        let mut seen = self.operate(room, Operation::Inspect).await?;
+        if let Some(Inspection { alarm: Some(alarm), .. }) = &mut seen {
+            alarm.failures = self.shared.clock.failures(room);
+        }
+        Ok(seen)
+    }
+
+    /// Has a room deleted; answers when nothing of it is left, `None` if there is no such room.
+    pub async fn delete(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
+        // One that cannot be read can be deleted.
+        let is_there =
+            self.mailboxes().contains_key(room) || !matches!(self.cold(room).await, Ok(None));
+        if !is_there {
+            return Ok(None);
+        }
+        let seen = self.send(room, Operation::Delete).await?;
+        let deleted = seen.state == "deleted";
+        if deleted {
+            self.shared.metrics.rooms_deleted.of("operator").inc();
+        }
+        Ok(deleted.then_some(seen))
     }
 
     /// Has a room asleep; answers when it is moved and out of memory.
@@ -168,6 +191,14 @@ impl Dispatcher {
                 return Ok(cold);
             }
         }
+        let seen = self.send(room, operation).await?;
+        // What a keeper was begun for that found nothing is no room.
+        let is_there = seen.seats > 0 || seen.head.seq > 0 || seen.state != "cold";
+        Ok((is_there || seen.alarm.is_some()).then_some(seen))
+    }
+
+    /// Hands an operation to a room's keeper, a new one if there is none, and waits for the answer.
+    async fn send(&self, room: &RoomName, operation: Operation) -> Result<Inspection, Unavailable> {
         let (answer, answered) = oneshot::channel();
         let refused = {
             let mut mailboxes = self.mailboxes();
@@ -177,10 +208,7 @@ impl Dispatcher {
         if refused {
             return Err(full());
         }
-        match answered.await {
-            Ok(result) => result.map(Some),
-            Err(_) => Err(gone()),
-        }
+        answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// A room without a keeper, as it lies on disk.
@@ -198,7 +226,7 @@ impl Dispatcher {
         let settings = shared.kinds.of(room); // once for as long as the keeper lives
         let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
-        let dispatcher = self.clone();
+        let (dispatcher, clock) = (self.clone(), self.clone());
         let keeper = Keeper {
             room: room.clone(),
             settings: settings.clone(),
@@ -207,6 +235,7 @@ impl Dispatcher {
             metrics: shared.metrics.clone(),
             awake: shared.awake.clone(),
             retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
+            set_alarm: Arc::new(move || clock.shared.clock.nudge()),
         };
         tokio::spawn(keeper::run(keeper, found));
         mailbox
@@ -247,6 +276,7 @@ fn unwell(error: store::Error) -> Unavailable {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::atomic::AtomicBool;
 
     use bytes::Bytes;
@@ -254,8 +284,8 @@ mod tests {
     use super::*;
     use crate::keeper::state::{Join, Mail};
     use crate::outbox::{Filled, Outbox, Reader, Tally};
-    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid};
-    use crate::store::{Done, Engine, Error, Identity, Memory, Opened, Record, Slice};
+    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid, Timestamp};
+    use crate::store::{Done, Due, Engine, Error, Identity, Memory, Opened, Record, Slice};
 
     /// A memory that panics at its first append.
     struct Faulty(Memory, AtomicBool);
@@ -285,6 +315,12 @@ mod tests {
         }
         fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
             self.0.rooms(after, limit)
+        }
+        fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, n: usize) -> Result<Due, Error> {
+            self.0.due(now, skip, n)
+        }
+        fn touch(&self, room: &RoomName) -> Result<(), Error> {
+            self.0.touch(room)
         }
         fn take_drain_spread_ms(&self) -> Result<u64, Error> {
             self.0.take_drain_spread_ms()

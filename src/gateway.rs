@@ -98,6 +98,7 @@ pub struct Gateway {
     webtransport: JoinSet<()>,
     operator: JoinSet<()>,
     renewal: JoinSet<()>,
+    clock: JoinSet<()>,
     /// The longest spread of returns after a drain.
     drain_spread: Duration,
 }
@@ -134,11 +135,14 @@ impl Gateway {
             webtransport: JoinSet::new(),
             operator: JoinSet::new(),
             renewal: JoinSet::new(),
+            clock: JoinSet::new(),
             drain_spread: config.drain_spread,
             cx,
         };
         // Before anybody is let in: who was here has its seat, and its windows begin anew.
         gateway.cx.dispatcher.begin(seated, spread_ms);
+        let dispatcher = gateway.cx.dispatcher.clone();
+        gateway.clock.spawn(async move { dispatcher.keep_time().await });
         for door in doors {
             gateway.open(door)?;
         }
@@ -208,6 +212,7 @@ impl Gateway {
             spread_cap
         });
         self.webtransport.shutdown().await;
+        self.clock.shutdown().await;
         cx.dispatcher.close().await;
         let spread_ms = spread.as_millis() as u64;
         if let Err(error) = cx.store.run(move |engine| engine.close(spread_ms)).await {

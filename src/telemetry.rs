@@ -147,6 +147,12 @@ pub struct Metrics {
     pub refusals: Family<Counter>,
     /// Commits that the store did not confirm.
     pub commits_failed: Counter,
+    /// Alarms that came due: `rung`, or `failed` and to be tried again.
+    pub alarms: Family<Counter>,
+    /// Rooms whose alarm failed and waits to be tried again.
+    pub alarms_failing: Gauge,
+    /// Rooms deleted, by an `operator` or because they were `idle`.
+    pub rooms_deleted: Family<Counter>,
     /// 1 while the store is unwell, as `/readyz` says: set when it is read.
     pub store_unwell: Gauge,
 }
@@ -168,6 +174,9 @@ impl Default for Metrics {
             ephemerals_dropped: Counter::default(),
             refusals: Family::new("status", &[]),
             commits_failed: Counter::default(),
+            alarms: Family::new("outcome", &["rung", "failed"]),
+            alarms_failing: Gauge::default(),
+            rooms_deleted: Family::new("cause", &["operator", "idle"]),
             store_unwell: Gauge::default(),
         }
     }
@@ -207,6 +216,13 @@ impl Metrics {
             "Commits the store did not confirm.",
             &self.commits_failed,
         );
+        page.family("dormouse_alarms_total", "Alarms that came due.", &self.alarms);
+        page.single(
+            "dormouse_alarms_failing",
+            "Rooms whose alarm is to be tried again.",
+            &self.alarms_failing,
+        );
+        page.family("dormouse_rooms_deleted_total", "Rooms deleted.", &self.rooms_deleted);
         page.single("dormouse_store_unwell", "Whether the store is unwell.", &self.store_unwell);
         page.0
     }
@@ -321,6 +337,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 15);
+        assert_eq!(names.len(), 18);
     }
 }

@@ -65,6 +65,7 @@ impl<'a> Reader<'a> {
                 page_bytes: self.size("room.page_bytes")?,
                 presence_bytes: self.size("room.presence_bytes")?,
             },
+            behaviour: room::chat,
         })
     }
 
@@ -154,6 +155,7 @@ impl<'a> Reader<'a> {
                 messages: self.amount("room.history_messages", units::count)?.unwrap_or(u64::MAX),
                 age: self.amount("room.history_age", units::duration)?.unwrap_or(units::NO_AGE),
                 bytes: self.amount("room.history_bytes", units::size)?.unwrap_or(u64::MAX),
+                idle_delete: self.amount("room.idle_delete", units::duration)?,
             },
         })
     }

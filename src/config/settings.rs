@@ -157,6 +157,8 @@ pub const SETTINGS: &[Setting] = &[
         "The age beyond which messages are forgotten. A week away still resumes.").or_off(),
     setting("room.history_bytes", Size, "64MiB", ("64KiB", "1024GiB"),
         "Bytes on disk kept of a room's history.").or_off(),
+    setting("room.idle_delete", Duration, "off", ("1m", "36500d"),
+        "How long a room without seats and events is kept at all; then it is deleted, its history too. Off: nothing goes that you did not ask for.").or_off(),
     setting("room.journal_bytes", Size, "4MiB", ("4KiB", "16GiB"),
         "Bytes of one room in the journal before they are moved to the room's own rows."),
     setting("room.ring_bytes", Size, "1MiB", MEMORY,

@@ -267,7 +267,9 @@ fn every_setting_is_read_and_keeps_its_bounds() {
         let error = load(&[&format!("--{}=\u{1f634}", setting.flag())], &[]).unwrap_err();
         assert!(matches!(error, Error::Invalid { key, .. } if key == setting.key), "{error}");
         let (least, most) = setting.bounds;
-        if setting.kind == Kind::Duration {
+        if setting.default == "off" {
+            assert!(setting.off, "{}", setting.key);
+        } else if setting.kind == Kind::Duration {
             let [least, most, default] =
                 [least, most, setting.default].map(|t| units::duration(t).unwrap());
             assert!(least <= default && default <= most, "{}", setting.key);

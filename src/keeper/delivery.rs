@@ -20,6 +20,7 @@ const BUSY_RETRY_MS: u64 = 1_000;
 /// The ring of a room and the outboxes of its members.
 pub struct Delivery {
     ring: Arc<Ring>,
+    policy: Policy,
     outboxes: HashMap<Connection, Arc<Outbox>>,
     /// Whether the ring has moved since its readers were last told.
     moved: bool,
@@ -28,7 +29,8 @@ pub struct Delivery {
 impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
-        Self { ring: Ring::new(0, policy), outboxes: HashMap::new(), moved: false }
+        let ring = Ring::new(0, policy.clone());
+        Self { ring, policy, outboxes: HashMap::new(), moved: false }
     }
 
     /// What the room broadcasts.
@@ -74,6 +76,11 @@ impl Delivery {
     /// [`flush`](Self::flush).
     pub fn deliver(&mut self, output: Output) -> Option<Output> {
         match output {
+            // Who is on the way out has the old one.
+            Output::Deleted => {
+                self.ring = Ring::new(0, self.policy.clone());
+                return Some(Output::Deleted);
+            }
             Output::Known { newest } => self.moves(|ring| ring.start(newest)),
             Output::Broadcast(messages) => self.moves(|ring| ring.push(messages)),
             Output::Ephemeral(ephemeral) => self.moves(|ring| ring.show(ephemeral)),

@@ -4,9 +4,9 @@
 //! holds the [`Room`](crate::room::Room) itself only while something needs it.
 //!
 //! ```text
-//!          a publish, an operator's wake: store.open, Room::wake
-//!  Asleep ──────────────────────────────────────────────────────▶ Awake(Room)
-//!         ◀──────────────────────────────────────────────────────
+//!          a publish, an alarm, an operator's wake: store.open, Room::wake
+//!  Asleep ────────────────────────────────────────────────────────────────▶ Awake(Room)
+//!         ◀────────────────────────────────────────────────────────────────
 //!          idle for `sleep_after`: store.hibernate, then drop
 //! ```
 //!
@@ -34,7 +34,7 @@ use crate::{outbox, room};
 pub use awake::Awake;
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
-pub use page::page_of_disk;
+pub use page::{Page, page_of_disk};
 pub use task::{Keeper, run};
 
 /// How often things may be done.
@@ -73,4 +73,6 @@ pub struct Settings {
     pub rates: Rates,
     /// What a room may keep for its readers.
     pub outbox: outbox::Policy,
+    /// What a room does beside keeping its log.
+    pub behaviour: room::Make,
 }

@@ -12,19 +12,23 @@ const STEP: usize = 32;
 const RETRY_MS: u64 = 1_000;
 
 /// Which page.
-pub(super) struct Page {
-    pub(super) side: Option<Side>,
-    pub(super) id: Option<u64>,
-    pub(super) from: PageFrom,
-    pub(super) limit: usize,
+pub struct Page {
+    /// The stream it was asked for on, if not the main one.
+    pub side: Option<Side>,
+    /// The request's number.
+    pub id: Option<u64>,
+    /// Where it lies.
+    pub from: PageFrom,
+    /// How many messages at most.
+    pub limit: usize,
     /// The newest message that was heard: nothing later is in a page.
-    pub(super) newest: u64,
+    pub newest: u64,
 }
 
 impl Page {
     /// Reads the page as a frame. It is stable while new messages arrive: where it lies is said
     /// by `seq`, and where it ends was decided when it was asked for.
-    pub(super) fn read(
+    pub fn read(
         &self,
         engine: &dyn Engine,
         room: &RoomName,
@@ -203,5 +207,65 @@ mod tests {
         assert_eq!(read(PageFrom::After(1), 0, ALL, 57), (vec![], true));
         assert_eq!(read(PageFrom::After(1), 0, ALL, 101), (vec![], false), "all of it is gone");
         assert_eq!(read(PageFrom::Newest, 0, ALL, 101), (vec![], false));
+    }
+
+    /// Somebody leafs through the log, both ways, while more is said and what is old goes.
+    #[test]
+    fn pages_have_no_hole_while_messages_arrive_and_retention_trims() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = crate::config::Config::default().store;
+        (settings.reserve, settings.retention.messages) = (None, 300);
+        let engine = crate::store::Redb::open(dir.path(), settings).unwrap();
+        let room: RoomName = "lobby".parse().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let message = |seq| {
+            let body = format!(r#"{{"seq":{seq}}}"#).into();
+            let (kind, time) = (BodyKind::Json, Timestamp(now.as_millis() as u64));
+            Record::Message(Message { seq, time, key: None, kind, body })
+        };
+        let newest = std::sync::atomic::AtomicU64::new(0);
+        let heard = || newest.load(std::sync::atomic::Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for first in (1..=6_000).step_by(30) {
+                    let (done, told) = std::sync::mpsc::sync_channel(1);
+                    let records = (first..first + 30).map(message).collect();
+                    engine.append(&room, records, Box::new(move |it| done.send(it).unwrap()));
+                    told.recv().unwrap().unwrap();
+                    newest.store(first + 29, std::sync::atomic::Ordering::SeqCst);
+                    engine.hibernate(&room, None).unwrap();
+                }
+            });
+            let (mut back, mut on) = (PageFrom::Newest, PageFrom::After(0));
+            while heard() < 6_000 {
+                for from in [&mut back, &mut on] {
+                    let newest = heard();
+                    let page = Page { side: None, id: None, from: *from, limit: 100, newest };
+                    let page = page.read(&engine, &room, usize::MAX).unwrap();
+                    let page: Value = serde_json::from_str(&page).unwrap();
+                    let seqs = page["messages"].as_array().unwrap().iter();
+                    let seqs: Vec<_> = seqs.map(|it| it["seq"].as_u64().unwrap()).collect();
+                    assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+                    assert!(seqs.last().is_none_or(|last| *last <= newest));
+                    *from = match (*from, seqs[..].first(), seqs.last()) {
+                        (PageFrom::After(after), Some(first), Some(last)) => {
+                            assert!(*first > after, "{first} after {after}");
+                            PageFrom::After(*last)
+                        }
+                        (PageFrom::After(_), ..) => PageFrom::After(0),
+                        (PageFrom::Before(before), Some(first), Some(last)) => {
+                            assert_eq!(last + 1, before, "where the page before it began");
+                            PageFrom::Before(*first)
+                        }
+                        (PageFrom::Newest, Some(first), Some(last)) => {
+                            assert_eq!(*last, newest);
+                            PageFrom::Before(*first)
+                        }
+                        _ => PageFrom::Newest,
+                    };
+                }
+            }
+            assert!(engine.open(&room).unwrap().oldest > 5_000, "much was trimmed meanwhile");
+        });
     }
 }

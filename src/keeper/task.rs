@@ -17,7 +17,7 @@ use super::{Delivery, Letter, Mailbox, Settings};
 use crate::outbox::Outbox;
 use crate::protocol::framing::wrap_json;
 use crate::protocol::{CloseReason, RoomName, Sid, Timestamp};
-use crate::store::{Engine, Error, Store};
+use crate::store::{Engine, Error, Record, Store};
 use crate::telemetry::{Held, Metrics};
 
 const AWAKE: &str = "awake";
@@ -48,6 +48,8 @@ pub struct Keeper {
     pub awake: Arc<Awake>,
     /// Asks to be let go.
     pub retire: Retire,
+    /// Says that an alarm was set.
+    pub set_alarm: Arc<dyn Fn() + Send + Sync>,
 }
 
 struct Task {
@@ -246,10 +248,15 @@ impl Task {
                     let mailbox = self.keeper.mailbox.clone();
                     let metrics = self.keeper.metrics.clone();
                     let room = self.keeper.room.clone();
+                    let is_alarm = |record: &Record| matches!(record, Record::Alarm(Some(_)));
+                    let sets_alarm = records.iter().any(is_alarm);
+                    let set_alarm = sets_alarm.then(|| self.keeper.set_alarm.clone());
                     let done = Box::new(move |result: Result<_, Error>| {
                         if let Err(error) = &result {
                             metrics.commits_failed.inc();
                             warn!(%room, %error, "an append failed");
+                        } else if let Some(set_alarm) = &set_alarm {
+                            set_alarm();
                         }
                         mailbox.answer(Input::Appended(result));
                     });
@@ -262,6 +269,11 @@ impl Task {
                     if let Some(awoken) = &self.awoken {
                         awoken.stays();
                     }
+                }
+                Output::Deleted => {
+                    debug!("deleted");
+                    self.awoken = None;
+                    self.counted = self.keeper.metrics.rooms.of(ASLEEP).hold();
                 }
                 Output::Page { connection, side, id, from, limit, newest } => {
                     if let Some(outbox) = self.delivery.outbox(connection) {

@@ -168,9 +168,13 @@ impl Reader {
     /// Adds what the store had from the cursor on.
     pub fn caught_up(&mut self, slice: &Slice, unsent: &mut Unsent) -> Result<(), Lost> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
-        if slice.epoch != cursor.epoch {
+        // A seed seat leaves no record, and a room without any is of the newest epoch there is:
+        // whoever waits there for a first message waits for that of any epoch.
+        let waits_for_the_first = cursor.presence.is_none() && cursor.next == 1;
+        if slice.epoch != cursor.epoch && !waits_for_the_first {
             return Err(Lost::Epoch);
         }
+        cursor.epoch = slice.epoch;
         let ordered = self.outbox.private().ordered.front().map_or(u64::MAX, |entry| entry.after);
         if ordered < cursor.next {
             return Ok(()); // it is due already
@@ -463,6 +467,22 @@ mod tests {
         fix.fill();
         let other = Slice { epoch: Epoch { store: 2, deletion: 0 }, ..slice(1..=4, 1) };
         assert_eq!(fix.reader.caught_up(&other, &mut fix.unsent), Err(Lost::Epoch));
+    }
+
+    /// A seed seat leaves no record. So its empty room was of the newest epoch there is, which was
+    /// another once another room had been deleted, and its first message was of another log.
+    #[test]
+    fn who_waits_for_a_first_message_takes_that_of_any_log() {
+        let mut fix = Fixture::seated(1, 4, true);
+        fix.fill();
+        fix.unsent = Unsent::new();
+        let cursor = fix.reader.cursor.as_mut().unwrap();
+        (cursor.presence, cursor.next) = (None, 1);
+        let other = Slice { epoch: Epoch { store: 1, deletion: 9 }, ..slice(1..=4, 1) };
+        assert_eq!(fix.reader.caught_up(&other, &mut fix.unsent), Ok(()));
+        assert_eq!(fix.written(), "1234");
+        let third = Slice { epoch: Epoch { store: 1, deletion: 10 }, ..slice(1..=5, 1) };
+        assert_eq!(fix.reader.caught_up(&third, &mut fix.unsent), Err(Lost::Epoch));
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! order always give the same effects, so that a room can be put to sleep between any two of
 //! them and nobody can tell.
 //!
-//! This is also the seam for rooms of one's own: whatever [`Room::handle`] does, it learns of
-//! the world by events and changes it by effects.
+//! The log and its keys are the same in every room; what else a room does is its [`Behaviour`],
+//! the seam for rooms of one's own.
 //!
 //! - A message's `seq` is given here and nowhere else: 1, 2, 3, …
 //! - Time never runs backwards in a room.
 //! - What is seated never sleeps; it lies beside the room, in [`Seats`].
 
+mod behaviour;
 mod keys;
 mod limiter;
 mod seats;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use crate::protocol::{BodyKind, KeyHash, Payload, Sid, Timestamp, v1};
 use crate::store::{Message, Opened};
 
+pub use behaviour::{Act, Behaviour, Happened, Make, chat};
 pub use keys::Keys;
 pub use limiter::{Limiter, Rate};
 pub use seats::{Connection, Place, Seat, SeatLimits, Seats, Side};
@@ -48,6 +50,8 @@ pub enum Event {
     Publish(Publish),
     /// A member says something to a few; it has no key.
     Direct(v1::To, Publish),
+    /// The room's alarm may have come: it is for the room to see.
+    Alarm,
 }
 
 /// A message on its way into the log.
@@ -90,6 +94,10 @@ pub enum Effect {
         /// Who wants to know how many it reached, with the request's number.
         answer: Option<(Connection, Option<u64>)>,
     },
+    /// The room is to be woken then; `None`: not at all. In one commit with what comes before.
+    SetAlarm(Option<Timestamp>),
+    /// What the behaviour knows has changed. In one commit with what comes before.
+    Keep(Bytes),
 }
 
 /// An ephemeral on its way to everybody else.
@@ -106,24 +114,34 @@ pub struct Ephemeral {
 }
 
 /// A room that is awake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Room {
     newest: u64,
     time: Timestamp,
     /// Read from the store when the first keyed publish needs them.
     keys: Option<Keys>,
+    alarm: Option<Timestamp>,
+    behaviour: Box<dyn Behaviour>,
+    /// What the behaviour knew when that was last told.
+    kept: Bytes,
 }
 
 impl Room {
     /// Takes what was asleep from disk.
-    pub fn wake(opened: &Opened) -> Self {
-        Self { newest: opened.newest, time: opened.newest_time, keys: None }
+    pub fn wake(opened: &Opened, make: Make) -> Self {
+        Self {
+            newest: opened.newest,
+            time: opened.newest_time,
+            keys: None,
+            alarm: opened.alarm,
+            behaviour: make(&opened.rules),
+            kept: opened.rules.clone(),
+        }
     }
 
-    /// The rules' own state, to be handed to [`Room::wake`] again. The built-in room's rules
-    /// are its log, which the store has already.
+    /// What the behaviour knows, to be handed to [`Room::wake`] again.
     pub fn snapshot(&self) -> Bytes {
-        Bytes::new()
+        self.behaviour.snapshot()
     }
 
     /// Whether keyed publishes can be handled already: the keys are known.
@@ -145,7 +163,51 @@ impl Room {
                 let (kind, body) = v1::direct_body(self.time, &publish.from, &publish.payload);
                 effects.push(Effect::Send { to, kind, body, answer: publish.answer });
             }
+            Event::Alarm => {
+                if self.alarm.take_if(|at| *at <= now).is_some() {
+                    self.behave(now, Happened::Alarm, effects);
+                    effects.push(Effect::SetAlarm(self.alarm));
+                }
+            }
         }
+    }
+
+    /// Lets the behaviour do what it does.
+    fn behave(&mut self, now: Timestamp, happened: Happened<'_>, effects: &mut Vec<Effect>) {
+        let mut acts = Vec::new();
+        self.behaviour.handle(now, happened, &mut acts);
+        for act in acts {
+            match act {
+                Act::Say { name, payload } => {
+                    let from = v1::From { sid: Sid(0), user: None, name };
+                    let commit = self.stand(now, &from, None, &payload);
+                    effects.push(commit);
+                }
+                Act::SetAlarm(at) => self.alarm = at,
+            }
+        }
+        let knows = self.behaviour.snapshot();
+        if knows != self.kept {
+            self.kept = knows.clone();
+            effects.push(Effect::Keep(knows));
+        }
+    }
+
+    /// Puts something into the log.
+    fn stand(
+        &mut self,
+        now: Timestamp,
+        from: &v1::From,
+        key: Option<KeyHash>,
+        payload: &Payload,
+    ) -> Effect {
+        self.newest += 1;
+        self.time = self.time.max(now);
+        if let (Some(key), Some(keys)) = (key, &mut self.keys) {
+            keys.insert(key, self.newest);
+        }
+        let (kind, body) = v1::message_body(self.newest, self.time, from, payload);
+        Effect::Commit(Message { seq: self.newest, time: self.time, key, kind, body })
     }
 
     fn publish(&mut self, now: Timestamp, publish: Publish, effects: &mut Vec<Effect>) {
@@ -155,21 +217,14 @@ impl Room {
             effects.extend(ok(seq, true));
             return;
         }
-        self.newest += 1;
-        self.time = self.time.max(now);
-        if let (Some(key), Some(keys)) = (publish.key, &mut self.keys) {
-            keys.insert(key, self.newest);
-        }
-        let (kind, body) =
-            v1::message_body(self.newest, self.time, &publish.from, &publish.payload);
-        effects.push(Effect::Commit(Message {
-            seq: self.newest,
-            time: self.time,
-            key: publish.key,
-            kind,
-            body,
-        }));
+        let commit = self.stand(now, &publish.from, publish.key, &publish.payload);
+        effects.push(commit);
         effects.extend(ok(self.newest, false));
+        let alarm = self.alarm;
+        self.behave(now, Happened::Published(&publish), effects);
+        if self.alarm != alarm {
+            effects.push(Effect::SetAlarm(self.alarm));
+        }
     }
 }
 
@@ -178,16 +233,21 @@ mod tests {
     use super::*;
     use crate::protocol::Epoch;
 
-    fn room() -> Room {
-        Room::wake(&Opened {
+    fn opened() -> Opened {
+        Opened {
             epoch: Epoch { store: 1, deletion: 0 },
             newest: 7,
             newest_time: Timestamp(100),
             oldest: 1,
             seats: vec![],
             rules: Bytes::new(),
+            alarm: None,
             bytes: 0,
-        })
+        }
+    }
+
+    fn room() -> Room {
+        Room::wake(&opened(), chat)
     }
 
     fn publish(key: Option<u8>) -> Event {
@@ -229,5 +289,55 @@ mod tests {
             [&effects[0], &effects[2], &effects[3]],
             [&ok(3, true), &ok(8, false), &ok(8, true)]
         );
+    }
+
+    /// Counts what is said, and says the count when its alarm comes.
+    #[derive(Debug)]
+    struct Counter(u8);
+
+    impl Behaviour for Counter {
+        fn handle(&mut self, now: Timestamp, happened: Happened<'_>, acts: &mut Vec<Act>) {
+            match happened {
+                Happened::Published(_) => {
+                    self.0 += 1;
+                    acts.push(Act::SetAlarm(Some(now.plus_ms(10))));
+                }
+                Happened::Alarm => acts.push(Act::Say {
+                    name: "counter".into(),
+                    payload: Payload::Json(self.0.to_string()),
+                }),
+            }
+        }
+
+        fn snapshot(&self) -> Bytes {
+            if self.0 == 0 { Bytes::new() } else { vec![self.0].into() }
+        }
+    }
+
+    #[test]
+    fn a_behaviour_learns_by_events_and_acts_by_effects_and_its_alarm_rings_once() {
+        let make: Make = |knows| Box::new(Counter(knows.first().copied().unwrap_or(0)));
+        let (mut room, mut effects) = (Room::wake(&opened(), make), vec![]);
+        room.handle(Timestamp(200), publish(None), &mut effects);
+        let [Effect::Commit(_), Effect::Ok { .. }, Effect::Keep(knows), Effect::SetAlarm(at)] =
+            &effects[..]
+        else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((&knows[..], *at), (&[1][..], Some(Timestamp(210))));
+        let asleep = Opened { newest: 8, rules: room.snapshot(), alarm: *at, ..opened() };
+        let mut woken = Room::wake(&asleep, make);
+        for room in [&mut room, &mut woken] {
+            let mut effects = vec![];
+            room.handle(Timestamp(209), Event::Alarm, &mut effects);
+            assert_eq!(effects, [], "it is early");
+            room.handle(Timestamp(210), Event::Alarm, &mut effects);
+            let [Effect::Commit(message), Effect::SetAlarm(None)] = &effects[..] else {
+                panic!("{effects:?}")
+            };
+            assert_eq!(message.seq, 9);
+            room.handle(Timestamp(300), Event::Alarm, &mut effects);
+            assert_eq!(effects.len(), 2, "once");
+        }
     }
 }

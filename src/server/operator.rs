@@ -13,6 +13,7 @@
 //! | `GET /v1/rooms/{name}` | the room as it is, and what keeps it awake |
 //! | `GET /v1/rooms/{name}/messages?before=&after=&limit=` | a page of its log |
 //! | `GET /v1/rooms/{name}/presence?after=&limit=` | `{"members","count","more"}` |
+//! | `DELETE /v1/rooms/{name}` | 204 once nothing of it is left, its members told 4505 |
 //! | `POST /v1/rooms/{name}/hibernate`, `…/wake` | the room afterwards |
 //!
 //! None of the `GET`s wakes a room. Errors are problem details (RFC 9457).
@@ -61,16 +62,15 @@ fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
 
 async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
     let segments: Vec<_> = request.uri().path().split('/').skip(1).collect();
-    let (method, read) = match segments.as_slice() {
+    let allow = match segments.as_slice() {
         ["healthz" | "readyz" | "metrics"]
         | ["v1", "rooms"]
-        | ["v1", "rooms", _]
-        | ["v1", "rooms", _, "messages" | "presence"] => (Method::GET, true),
-        ["v1", "rooms", _, "hibernate" | "wake"] => (Method::POST, false),
+        | ["v1", "rooms", _, "messages" | "presence"] => "GET, HEAD",
+        ["v1", "rooms", _] => "GET, HEAD, DELETE",
+        ["v1", "rooms", _, "hibernate" | "wake"] => "POST",
         _ => return problem(404, "there is no such resource"),
     };
-    if *request.method() != method && !(read && *request.method() == Method::HEAD) {
-        let allow = if read { "GET, HEAD" } else { "POST" };
+    if !allow.split(", ").any(|method| method == request.method().as_str()) {
         return with(problem(405, &format!("allowed here: {allow}")), "allow", allow);
     }
     match segments.as_slice() {
@@ -83,6 +83,12 @@ async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
         }
         ["v1", "rooms"] => reading::rooms(cx, request.uri().query()).await,
         ["v1", "rooms", name, deed @ ..] => match RoomName::from_path_segment(name) {
+            Ok(room) if request.method() == Method::DELETE => {
+                match cx.dispatcher.delete(&room).await {
+                    Ok(Some(_)) => answer(204, JSON, ""),
+                    other => inspection(&room, other),
+                }
+            }
             Ok(room) => match deed {
                 ["messages"] => reading::messages(cx, &room, request.uri().query()).await,
                 ["presence"] => reading::presence(cx, &room, request.uri().query()).await,

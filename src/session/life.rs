@@ -422,7 +422,11 @@ impl<L: Link> Life<L> {
         self.frames_sent.add(slice.messages.len() as u64);
         match self.reader.caught_up(&slice, &mut self.unsent) {
             Ok(()) => Ok(()),
-            Err(Lost::Epoch) => Err(Ending::ours(CloseReason::LogReset)),
+            // Perhaps it was told why already: its room was deleted.
+            Err(Lost::Epoch) => Err(match self.reader.closing() {
+                Some(closing) => Ending::Ours { gone: Gone::Lost, closing },
+                None => Ending::ours(CloseReason::LogReset),
+            }),
             Err(Lost::Retention { oldest }) => {
                 let closing = Closing { reason: CloseReason::TooSlow, retry_after: None };
                 Err(Ending::Ours { gone: Gone::BehindRetention { oldest }, closing })

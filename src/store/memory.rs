@@ -4,10 +4,11 @@
 //! order. It keeps moved and unmoved records apart as the real one does, so that hibernating
 //! means something, and it fails when it is told to.
 //!
-//! Unlike the embedded engine it keeps all history, unless told to [`trim`](Memory::trim), and
-//! it panics over an append that does not follow the log: whoever did that has a bug.
+//! Unlike the embedded engine it keeps idle rooms, and all history unless told to
+//! [`trim`](Memory::trim); and it panics over an append that does not follow the log: whoever did
+//! that has a bug.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +16,10 @@ use bytes::Bytes;
 
 use super::row::{RoomRow, encode_entry, encode_seat};
 use super::standing::Standing;
-use super::{Done, Engine, Error, Identity, KEYS_KEPT, Message, Opened, Record, SeatRow, Slice};
-use crate::protocol::{Epoch, KeyHash, RoomName};
+use super::{
+    Cause, Done, Due, Engine, Error, Identity, KEYS_KEPT, Message, Opened, Record, SeatRow, Slice,
+};
+use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
 /// A store in memory.
 pub struct Memory {
@@ -28,6 +31,10 @@ pub struct Memory {
 #[derive(Default, Clone)]
 struct Inner {
     rooms: BTreeMap<RoomName, Room>,
+    /// How many appends there were: what the embedded engine's journal keys are.
+    appends: u64,
+    /// The newest deletion of any room.
+    deletion: u64,
     drain_spread_ms: u64,
     fail_append: Option<bool>,
     fail_open: bool,
@@ -39,8 +46,9 @@ struct Inner {
 /// A room's rows, and what is not in them.
 #[derive(Default, Clone)]
 struct Room {
+    /// The second half of its epoch.
+    deletion: u64,
     moved: Standing,
-    rules: Bytes,
     log: Vec<Message>,
     trimmed: u64,
     keys: Vec<(KeyHash, u64)>,
@@ -112,8 +120,8 @@ impl Memory {
             newest_time: room.moved.newest_time,
             oldest: room.trimmed + 1,
             keys: room.keys.len() as u64,
-            rules: room.rules.clone(),
-            ..RoomRow::new(0)
+            rules: room.moved.rules.clone(),
+            ..RoomRow::new(room.deletion)
         };
         let mut bytes = row.encode();
         room.moved.seats.values().for_each(|seat| bytes.extend(encode_seat(seat)));
@@ -126,8 +134,8 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn epoch(&self) -> Epoch {
-        Epoch { store: self.identity.store, deletion: 0 }
+    fn epoch(&self, room: &Room) -> Epoch {
+        Epoch { store: self.identity.store, deletion: room.deletion }
     }
 
     /// Looks at a room, unless the fault that `fault` points at was asked for.
@@ -147,7 +155,7 @@ impl Memory {
         }
         Ok(match inner.rooms.get(room) {
             Some(room) => what(room),
-            None => what(&Room::default()),
+            None => what(&Room { deletion: inner.deletion, ..Room::default() }),
         })
     }
 }
@@ -183,7 +191,7 @@ impl Room {
     }
 
     fn has_rows(&self) -> bool {
-        self.moved.newest > 0 || !self.moved.seats.is_empty()
+        self.moved.newest > 0 || !self.moved.seats.is_empty() || self.moved.alarm.is_some()
     }
 
     fn hibernate(&mut self, rules: Option<Bytes>) {
@@ -194,7 +202,7 @@ impl Room {
                 self.log.push(message);
             }
         }
-        self.rules = rules.unwrap_or(std::mem::take(&mut self.rules));
+        self.moved.rules = rules.unwrap_or(std::mem::take(&mut self.moved.rules));
     }
 }
 
@@ -209,13 +217,24 @@ impl Engine for Memory {
         let result = match fault {
             _ if inner.closed => Err(Error::Closed),
             Some(_) => Err(asked_for("append to the journal")),
-            None => Ok(self.epoch()),
+            None => Ok(()),
         };
+        let mut deletion = inner.rooms.get(room).map_or(inner.deletion, |room| room.deletion);
         if !inner.closed && fault != Some(false) {
-            let room = inner.rooms.entry(room.clone()).or_default();
-            room.unmoved.extend(records);
-            room.now();
+            inner.appends += 1;
+            if let Some(Record::Deleted) = records.last() {
+                deletion = inner.appends;
+                inner.deletion = deletion;
+                inner.rooms.remove(room);
+            } else if !records.is_empty() {
+                let fresh = || Room { deletion, ..Room::default() };
+                let room = inner.rooms.entry(room.clone()).or_insert_with(fresh);
+                room.unmoved.extend(records);
+                room.now();
+                deletion = room.deletion;
+            }
         }
+        let result = result.map(|()| Epoch { store: self.identity.store, deletion });
         drop(inner);
         done(result);
     }
@@ -226,14 +245,15 @@ impl Engine for Memory {
             room,
             |inner| &mut inner.fail_open,
             |room| {
-                let Standing { newest, newest_time, seats } = room.now();
+                let Standing { newest, newest_time, seats, alarm, rules } = room.now();
                 Opened {
-                    epoch: self.epoch(),
+                    epoch: self.epoch(room),
                     newest,
                     newest_time,
                     oldest: room.trimmed + 1,
                     seats: seats.into_values().collect::<Vec<SeatRow>>(),
-                    rules: room.rules.clone(),
+                    rules,
+                    alarm,
                     bytes: room.messages().map(|message| message.body.len() as u64).sum(),
                 }
             },
@@ -263,7 +283,7 @@ impl Engine for Memory {
                     messages: from.take(messages).take_while(fits).cloned().collect(),
                     oldest: room.trimmed + 1,
                     newest: room.now().newest,
-                    epoch: self.epoch(),
+                    epoch: self.epoch(room),
                 }
             },
         )
@@ -299,6 +319,21 @@ impl Engine for Memory {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = inner.rooms.range::<RoomName, _>((after, Bound::Unbounded));
         Ok(names.take(limit).map(|(name, _)| name.clone()).collect())
+    }
+
+    fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, limit: usize) -> Result<Due, Error> {
+        let inner = self.lock();
+        let alarm_of = |(name, room): (&RoomName, &Room)| Some((room.now().alarm?, name.clone()));
+        let mut alarms: Vec<_> = inner.rooms.iter().filter_map(alarm_of).collect();
+        alarms.sort();
+        let next = alarms.iter().map(|(at, _)| *at).find(|at| *at > now);
+        let due = alarms.into_iter().filter(|(at, room)| *at <= now && !skip.contains(room));
+        let rooms = due.take(limit).map(|(at, room)| (at, room, Cause::Alarm)).collect();
+        Ok(Due { rooms, next })
+    }
+
+    fn touch(&self, _: &RoomName) -> Result<(), Error> {
+        Ok(())
     }
 
     fn take_drain_spread_ms(&self) -> Result<u64, Error> {

@@ -19,6 +19,7 @@ mod standing;
 #[cfg(test)]
 mod suite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub struct Retention {
     pub age: std::time::Duration,
     /// Compressed bytes kept per room.
     pub bytes: u64,
+    /// How long a room without seats and events is kept at all; `None`: for ever.
+    pub idle_delete: Option<std::time::Duration>,
 }
 
 /// What the store goes by for rooms of one kind.
@@ -119,6 +122,11 @@ impl Settings {
         self.kinds.of(room).as_ref().as_ref().map_or(self.journal_bytes, |kind| kind.journal_bytes)
     }
 
+    /// What limits history in all kinds of rooms, to be compared with what did before.
+    pub(crate) fn limits(&self) -> impl std::fmt::Debug {
+        (&self.retention, &self.kinds)
+    }
+
     /// What history is kept of a room.
     pub fn retention_of(&self, room: &RoomName) -> &Retention {
         self.kinds.of(room).as_ref().as_ref().map_or(&self.retention, |kind| &kind.retention)
@@ -147,8 +155,10 @@ pub struct Opened {
     pub oldest: u64,
     /// The seats that have not ended, ordered by `sid`.
     pub seats: Vec<SeatRow>,
-    /// The rules' own state as it was last moved; empty at first.
+    /// What the rules know; empty at first.
     pub rules: Bytes,
+    /// When the rules want to be woken.
+    pub alarm: Option<Timestamp>,
     /// Bytes the room takes on disk, about: its rows and what is unmoved in the journal.
     pub bytes: u64,
 }
@@ -164,6 +174,24 @@ pub struct Slice {
     pub newest: u64,
     /// The epoch the log is in.
     pub epoch: Epoch,
+}
+
+/// Why the clock should look at a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Its rules want to be woken.
+    Alarm,
+    /// It has had no seat and no event for as long as such rooms are kept.
+    Idle,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Rooms whose time has come, the longest due first of each cause.
+    pub rooms: Vec<(Timestamp, RoomName, Cause)>,
+    /// When the next one's comes, if that is known.
+    pub next: Option<Timestamp>,
 }
 
 /// Told once how an append ended, on the store's thread: it must not wait for anything.
@@ -204,6 +232,15 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Rooms on disk, journal or rows, after `after` in order of name, at most `limit`.
     fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error>;
+
+    /// Rooms whose time has come at `now`, at most `limit` and none in `skip`: whatever lies in
+    /// journal or rows, and however long the process was down. A room stays due until a record,
+    /// or [`touch`](Self::touch), says otherwise; one may be named that no longer is.
+    fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, limit: usize) -> Result<Due, Error>;
+
+    /// Somebody uses the room though it has no seat on disk: the time after which it would be
+    /// deleted begins anew.
+    fn touch(&self, room: &RoomName) -> Result<(), Error>;
 
     /// The spread that the last orderly shutdown announced, in ms, told once; else 0.
     fn take_drain_spread_ms(&self) -> Result<u64, Error>;

@@ -17,6 +17,13 @@ pub enum Record {
     SeatLeft(Sid),
     /// A seat is gone.
     SeatEnded(Sid),
+    /// When the rules want to be woken, from now on; `None`: not at all.
+    Alarm(Option<Timestamp>),
+    /// What the rules know, from now on.
+    State(Bytes),
+    /// The room is deleted: whatever came before is as if it never was. The last record of its
+    /// append.
+    Deleted,
 }
 
 /// A message as it is stored: ready to be sent, only the transport's framing is missing.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::{Record, SeatRow};
 use crate::protocol::{Sid, Timestamp};
 
@@ -15,6 +17,10 @@ pub struct Standing {
     pub newest_time: Timestamp,
     /// The seats that have not ended.
     pub seats: BTreeMap<Sid, SeatRow>,
+    /// When the rules want to be woken.
+    pub alarm: Option<Timestamp>,
+    /// What the rules know.
+    pub rules: Bytes,
 }
 
 /// A message that does not follow the one before it.
@@ -37,6 +43,9 @@ impl Standing {
                 }
             }
             Record::SeatEnded(sid) => _ = self.seats.remove(&sid),
+            Record::Alarm(when) => self.alarm = when,
+            Record::State(state) => self.rules = state,
+            Record::Deleted => *self = Self::default(),
         }
         Ok(())
     }

@@ -53,7 +53,12 @@ pub fn settings() -> Settings {
         journal_cache: 1 << 20,
         rooms_cache: 1 << 20,
         reserve: None,
-        retention: Retention { messages: u64::MAX, age: Duration::MAX, bytes: u64::MAX },
+        retention: Retention {
+            messages: u64::MAX,
+            age: Duration::MAX,
+            bytes: u64::MAX,
+            idle_delete: None,
+        },
         kinds: Default::default(),
     }
 }
@@ -128,6 +133,10 @@ behaviours!(
     the_drain_is_told_once,
     a_closed_store_says_so,
     binary_bodies_and_large_ones_come_back_as_they_were,
+    a_deleted_room_is_as_if_it_never_was_and_its_successor_is_another,
+    what_was_said_in_the_same_breath_as_a_deletion_goes_with_it,
+    alarms_come_due_in_order_wherever_they_lie,
+    what_the_rules_know_is_as_durable_as_what_they_did,
 );
 
 fn a_room_without_records_opens_empty(kit: Kit) {
@@ -360,4 +369,156 @@ pub fn noise(seed: u64, len: usize) -> Bytes {
         (state >> 56) as u8
     };
     (0..len).map(|_| byte()).collect()
+}
+
+fn delete(engine: &dyn Engine, name: &RoomName) -> Epoch {
+    append(engine, name, vec![Record::Deleted]).unwrap()
+}
+
+fn a_deleted_room_is_as_if_it_never_was_and_its_successor_is_another(mut kit: Kit) {
+    // Moved, half moved, and not moved at all; each with and without a successor.
+    for (number, moves) in
+        [[true, false], [true, true], [false, true], [false, false]].iter().enumerate()
+    {
+        for succeeded in [true, false] {
+            let a = room(&format!("room-{number}-{succeeded}"));
+            append(
+                kit.engine(),
+                &a,
+                vec![Record::Seat(seat(1)), Record::Alarm(Some(Timestamp(7)))],
+            )
+            .unwrap();
+            let messages = (1..=130).map(|seq| Record::Message(keyed(seq))).collect();
+            let before = append(kit.engine(), &a, messages).unwrap();
+            if moves[0] {
+                kit.engine().hibernate(&a, Some(Bytes::from_static(b"rules"))).unwrap();
+            }
+            let more = (131..=140).map(|seq| Record::Message(keyed(seq))).collect();
+            assert_eq!(append(kit.engine(), &a, more).unwrap(), before);
+            let after = delete(kit.engine(), &a);
+            assert!(after.deletion > before.deletion, "{after:?} {before:?}");
+            let is_gone = |engine: &dyn Engine| {
+                let opened = engine.open(&a).unwrap();
+                assert_eq!(
+                    (opened.newest, opened.oldest, opened.bytes.min(30)),
+                    (0, 1, opened.bytes)
+                );
+                assert!(opened.seats.is_empty() && opened.rules.is_empty());
+                assert_eq!((opened.alarm, opened.epoch), (None, after));
+                let slice = engine.read(&a, 1, 100, usize::MAX).unwrap();
+                assert_eq!((slice.messages.len(), slice.newest, slice.epoch), (0, 0, after));
+                assert!(engine.keys(&a).unwrap().is_empty());
+                assert!(!engine.rooms(None, 100).unwrap().contains(&a));
+                let due = engine.due(Timestamp(u64::MAX), &Default::default(), 100).unwrap();
+                assert!(due.rooms.iter().all(|(_, room, _)| *room != a), "{due:?}");
+            };
+            is_gone(kit.engine());
+            kit.reopen();
+            is_gone(kit.engine());
+            if succeeded {
+                append(kit.engine(), &a, vec![Record::Seat(seat(2))]).unwrap();
+                let again = append(kit.engine(), &a, vec![Record::Message(message(1))]);
+                assert_eq!(again.unwrap(), after);
+            }
+            for _ in 0..2 {
+                if moves[1] {
+                    kit.engine().hibernate(&a, None).unwrap();
+                }
+                kit.reopen();
+                if succeeded {
+                    let opened = kit.engine().open(&a).unwrap();
+                    assert_eq!((opened.newest, opened.epoch), (1, after));
+                    assert_eq!(opened.seats, [seat(2)]);
+                    assert_eq!(seqs(kit.engine(), &a, 1), [1]);
+                    assert!(kit.engine().keys(&a).unwrap().is_empty());
+                } else {
+                    is_gone(kit.engine());
+                }
+                assert_eq!(kit.engine().seated().unwrap().contains(&a), succeeded);
+            }
+            if succeeded {
+                delete(kit.engine(), &a); // so that the next room's epoch is the newest
+            }
+        }
+    }
+}
+
+fn what_was_said_in_the_same_breath_as_a_deletion_goes_with_it(mut kit: Kit) {
+    let a = room("a");
+    say(kit.engine(), &a, 1, 10);
+    append(kit.engine(), &a, vec![Record::Message(message(11)), Record::Deleted]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(kit.engine().open(&a).unwrap().newest, 0);
+        say(kit.engine(), &a, 1, 2);
+        assert_eq!(seqs(kit.engine(), &a, 1), [1, 2]);
+        kit.engine().hibernate(&a, None).unwrap();
+        kit.reopen();
+        assert_eq!(seqs(kit.engine(), &a, 1), [1, 2]);
+        append(kit.engine(), &a, vec![Record::Message(message(3)), Record::Deleted]).unwrap();
+    }
+}
+
+fn due_rooms(engine: &dyn Engine, now: u64) -> Vec<String> {
+    let due = engine.due(Timestamp(now), &Default::default(), 100).unwrap();
+    due.rooms
+        .into_iter()
+        .map(|(at, room, cause)| {
+            assert_eq!(cause, super::Cause::Alarm);
+            assert!(at.0 <= now);
+            room.to_string()
+        })
+        .collect()
+}
+
+fn alarms_come_due_in_order_wherever_they_lie(mut kit: Kit) {
+    let set = |kit: &Kit, name: &str, at: u64| {
+        append(kit.engine(), &room(name), vec![Record::Alarm(Some(Timestamp(at)))]).unwrap();
+    };
+    for (name, at) in [("c", 30), ("a", 10), ("b", 20), ("d", 40)] {
+        set(&kit, name, at);
+    }
+    for name in ["b", "d"] {
+        kit.engine().hibernate(&room(name), None).unwrap();
+    }
+    for _ in 0..2 {
+        assert!(due_rooms(kit.engine(), 9).is_empty());
+        assert_eq!(due_rooms(kit.engine(), 30), ["a", "b", "c"]);
+        let skip = [room("a")].into();
+        let due = kit.engine().due(Timestamp(30), &skip, 1).unwrap();
+        assert_eq!(due.rooms, [(Timestamp(20), room("b"), super::Cause::Alarm)]);
+        assert_eq!(due.next, Some(Timestamp(40)));
+        assert_eq!(kit.engine().open(&room("d")).unwrap().alarm, Some(Timestamp(40)));
+        kit.reopen();
+    }
+    // Set anew, and taken away, over what lies in a row.
+    set(&kit, "b", 50);
+    append(kit.engine(), &room("d"), vec![Record::Alarm(None)]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(due_rooms(kit.engine(), 60), ["a", "c", "b"]);
+        assert_eq!(
+            kit.engine().due(Timestamp(40), &Default::default(), 9).unwrap().next,
+            Some(Timestamp(50))
+        );
+        for name in ["a", "b", "c", "d"] {
+            kit.engine().hibernate(&room(name), None).unwrap();
+        }
+        kit.reopen();
+    }
+    // A room that has nothing but an alarm is a room until that is gone.
+    assert_eq!(kit.engine().rooms(None, 9).unwrap(), ["a", "b", "c"].map(room));
+}
+
+fn what_the_rules_know_is_as_durable_as_what_they_did(mut kit: Kit) {
+    let a = room("a");
+    let knows = |what: &'static str| Record::State(Bytes::from_static(what.as_bytes()));
+    append(kit.engine(), &a, vec![Record::Message(message(1)), knows("one")]).unwrap();
+    kit.reopen();
+    assert_eq!(kit.engine().open(&a).unwrap().rules, "one");
+    kit.engine().hibernate(&a, None).unwrap();
+    append(kit.engine(), &a, vec![knows("two")]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(kit.engine().open(&a).unwrap().rules, "two");
+        kit.engine().hibernate(&a, None).unwrap();
+        kit.reopen();
+    }
 }

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod addresses;
+mod alarms;
 mod auto;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
 mod crash;
 mod day;
+mod deletion;
 mod deploy;
 mod direct;
 mod ephemeral;

@@ -191,6 +191,7 @@ pub fn brief(out: &[Output]) -> Vec<String> {
             Output::Open(_) => "open".into(),
             Output::ReadKeys(_) => "keys".into(),
             Output::Read(_, from) => format!("read {from}"),
+            Output::Append(records) if records.is_empty() => "probe".into(),
             Output::Append(records) => {
                 let records: Vec<_> = records.iter().map(record).collect();
                 format!("append {}", records.join("+"))
@@ -217,6 +218,7 @@ pub fn brief(out: &[Output]) -> Vec<String> {
                 Ok(inspection) => format!("tell {} {}", ticket.0, inspection.state),
                 Err(_) => format!("tell {} unavailable", ticket.0),
             },
+            Output::Deleted => "deleted".into(),
             Output::Retire => "retire".into(),
             _ => continue,
         };
@@ -231,5 +233,8 @@ fn record(record: &Record) -> String {
         Record::Seat(row) => format!("seat{}", row.sid.0),
         Record::SeatLeft(sid) => format!("left{}", sid.0),
         Record::SeatEnded(sid) => format!("ended{}", sid.0),
+        Record::Alarm(at) => if at.is_some() { "alarm" } else { "no-alarm" }.into(),
+        Record::State(_) => "state".into(),
+        Record::Deleted => "deleted".into(),
     }
 }

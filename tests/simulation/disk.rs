@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dormouse::keeper::state::{Input, Told};
-use dormouse::protocol::RoomName;
+use dormouse::protocol::{Epoch, RoomName};
 use dormouse::store::{Engine, Error, Memory, Message, Record, Slice};
 
 /// The most messages read at once.
@@ -41,6 +41,12 @@ pub enum Plant {
     LostKeys,
     /// Two neighbours of a replay change places.
     ReorderedReplay,
+    /// An alarm does not outlive the process.
+    LostAlarm,
+    /// A message of a deleted room is there again.
+    ComesBack,
+    /// A page lacks one of its messages.
+    HoleInPage,
 }
 
 /// The memory engine behind a line of questions.
@@ -53,14 +59,17 @@ pub struct Disk {
     late: RefCell<VecDeque<Vec<Record>>>,
     under_way: Vec<UnderWay>,
     /// What retention let go of, for the judge.
-    trimmed: Vec<Message>,
+    trimmed: RefCell<Vec<Message>>,
+    /// The logs of the rooms that were deleted, all of each, by their epochs.
+    lives: RefCell<Vec<(Epoch, Vec<Message>)>>,
 }
 
 impl Disk {
     pub fn new(room: RoomName, page_bytes: usize) -> Self {
-        let (engine, under_way, trimmed) = (Memory::new(7), Vec::new(), Vec::new());
-        let (plant, late) = (None, RefCell::default());
-        Self { engine, room, page_bytes, plant, late, under_way, trimmed }
+        let (engine, under_way) = (Memory::new(7), Vec::new());
+        let (plant, late, trimmed) = (None, RefCell::default(), RefCell::default());
+        let lives = RefCell::default();
+        Self { engine, room, page_bytes, plant, late, under_way, trimmed, lives }
     }
 
     pub fn ask(&mut self, ask: Ask) {
@@ -89,8 +98,40 @@ impl Disk {
             (Some(Plant::LostKeys), Ask::Keys(asked)) => {
                 Input::Told { asked: *asked, told: Told::Keys(Ok(Vec::new())), took_us: 1 }
             }
+            (_, Ask::Append(records)) if matches!(records.last(), Some(Record::Deleted)) => {
+                self.delete(records, ask)
+            }
             _ => act(&self.engine, &self.room, self.page_bytes, ask),
         }
+    }
+
+    /// A life of the room ends, unless that fails.
+    fn delete(&self, records: &[Record], ask: &Ask) -> Input {
+        let (epoch, mut log) = (self.epoch(), self.log());
+        log.extend(records.iter().filter_map(|record| match record {
+            Record::Message(message) => Some(message.clone()),
+            _ => None,
+        }));
+        let answer = act(&self.engine, &self.room, self.page_bytes, ask);
+        if self.epoch() != epoch {
+            self.trimmed.borrow_mut().clear();
+            if let (Some(Plant::ComesBack), Some(last)) = (self.plant, log.last()) {
+                let again = Record::Message(Message { seq: 1, key: None, ..last.clone() });
+                self.engine.append(&self.room, vec![again], Box::new(|_| {}));
+            }
+            self.lives.borrow_mut().push((epoch, log));
+        }
+        answer
+    }
+
+    /// The epoch of the room as it is now.
+    pub fn epoch(&self) -> Epoch {
+        self.engine.reopen().open(&self.room).unwrap().epoch
+    }
+
+    /// The logs of the rooms that were deleted.
+    pub fn lives(&self) -> Vec<(Epoch, Vec<Message>)> {
+        self.lives.borrow().clone()
     }
 
     /// Does what was answered already.
@@ -118,6 +159,11 @@ impl Disk {
         self.under_way.remove(at).done.expect("it was just done")
     }
 
+    /// Takes back a question: somebody else answers it.
+    pub fn forget(&mut self, at: usize) {
+        self.under_way.remove(at);
+    }
+
     /// The first question that is no append.
     pub fn first_but_appends(&self) -> Option<usize> {
         self.under_way.iter().position(|under_way| !matches!(under_way.ask, Ask::Append(_)))
@@ -134,6 +180,10 @@ impl Disk {
         self.under_way.clear();
         self.late.borrow_mut().clear();
         self.engine = self.engine.reopen();
+        if self.plant == Some(Plant::LostAlarm) {
+            let none = vec![Record::Alarm(None)];
+            self.engine.append(&self.room, none, Box::new(|_| {}));
+        }
     }
 
     /// Retention lets go of what lies before `oldest`, but not of what is unmoved; says where
@@ -142,13 +192,13 @@ impl Disk {
         let log = self.kept();
         self.engine.trim(&self.room, oldest);
         let oldest = self.engine.reopen().open(&self.room).unwrap().oldest;
-        self.trimmed.extend(log.into_iter().filter(|message| message.seq < oldest));
+        self.trimmed.borrow_mut().extend(log.into_iter().filter(|message| message.seq < oldest));
         oldest
     }
 
     /// Every message there ever was, kept or trimmed.
     pub fn log(&self) -> Vec<Message> {
-        self.trimmed.iter().cloned().chain(self.kept()).collect()
+        self.trimmed.borrow().iter().cloned().chain(self.kept()).collect()
     }
 
     fn kept(&self) -> Vec<Message> {

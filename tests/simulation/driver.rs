@@ -6,12 +6,14 @@ use std::sync::Arc;
 use dormouse::keeper::state::{
     Found, Input, Inspection, Mail, Now, Operation, Output, State, Ticket, Unavailable,
 };
-use dormouse::keeper::{Delivery, Settings};
+use dormouse::keeper::{Delivery, Page, Settings};
 use dormouse::outbox::Outbox;
-use dormouse::protocol::Timestamp;
+use dormouse::protocol::framing::wrap_json;
+use dormouse::protocol::{Epoch, Timestamp};
+use dormouse::room::Connection;
 use dormouse::store::Engine;
 
-use crate::disk::{Ask, Disk};
+use crate::disk::{Ask, Disk, Plant};
 use crate::seeds::Trace;
 
 /// Midnight of the simulated world's first day.
@@ -44,6 +46,8 @@ pub struct Driver {
     pub naps: usize,
     /// Operators that wait for an answer.
     pub tickets: BTreeSet<Ticket>,
+    /// Who got a seat, and in which epoch.
+    pub seated: Vec<(Connection, Epoch)>,
     /// What operators were told.
     pub answers: Vec<(Ticket, Result<Inspection, Unavailable>)>,
 }
@@ -68,6 +72,7 @@ impl Driver {
             is_asleep: true,
             naps: 0,
             tickets: BTreeSet::new(),
+            seated: Vec::new(),
             answers: Vec::new(),
         };
         driver.trace.say(|| format!("{:>7} a keeper begins", now.ms));
@@ -134,6 +139,9 @@ impl Driver {
         let mut retires = false;
         for output in std::mem::take(&mut self.out) {
             self.trace.say(|| format!("        ◀ {}", brief(&output)));
+            if let Output::Seated { connection, epoch, .. } = &output {
+                self.seated.push((*connection, *epoch));
+            }
             let Some(output) = self.delivery.deliver(output) else { continue };
             match output {
                 Output::Open(asked) => disk.ask(Ask::Open(asked)),
@@ -152,12 +160,33 @@ impl Driver {
                     assert!(self.tickets.remove(&ticket), "an operator is answered once");
                     self.answers.push((ticket, answer));
                 }
+                Output::Deleted => self.is_asleep = true,
+                Output::Page { connection, side, id, from, limit, newest } => {
+                    let page = Page { side, id, from, limit, newest };
+                    let calm = disk.engine.reopen();
+                    let mut json = page.read(&calm, &disk.room, disk.page_bytes).unwrap();
+                    if disk.plant == Some(Plant::HoleInPage) {
+                        json = with_a_hole(&json);
+                    }
+                    let outbox = self.delivery.outbox(connection).expect("it asked");
+                    outbox.send(wrap_json(outbox.framing(), &json), true);
+                }
                 Output::Retire => retires = self.backlog.is_empty(),
                 other => panic!("{other:?} is nothing that clients of the simulation ask for"),
             }
         }
         retires
     }
+}
+
+/// A page that lacks the second of its messages.
+fn with_a_hole(json: &str) -> String {
+    let mut page: serde_json::Value = serde_json::from_str(json).unwrap();
+    let messages = page["messages"].as_array_mut().unwrap();
+    if messages.len() > 2 {
+        messages.remove(1);
+    }
+    page.to_string()
 }
 
 /// One line of something, however long it is.

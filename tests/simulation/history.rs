@@ -21,6 +21,14 @@ pub enum Event {
     Live { link: u64, seq: u64 },
     /// Retention let go of what is older.
     Trimmed { oldest: u64 },
+    /// A connection got a page of the log.
+    Page {
+        link: u64,
+        before: Option<u64>,
+        after: Option<u64>,
+        messages: Vec<(u64, String)>,
+        more: bool,
+    },
     /// A process died, and the next one found this log.
     Found { log: Vec<Entry> },
     /// All is quiet, and this connection is open.
@@ -54,8 +62,10 @@ pub enum Rule {
     NothingVanishes,
     /// What was said after something was known comes after it.
     RealTime,
-    /// Nothing is in the log that nobody said.
+    /// Nothing is in the log that nobody said, and no alarm that nothing set.
     NothingInvented,
+    /// What a room wants to be woken for happens once its time has come.
+    Rings,
 }
 
 /// A rule that was broken, and how.
@@ -84,6 +94,25 @@ struct Judge<'a> {
     fresh: BTreeMap<&'a str, u64>,
     readings: BTreeMap<u64, Reading>,
     oldest: u64,
+}
+
+/// What a room says when an alarm rings, before what it was set for.
+pub const ALARM: &str = "alarm ";
+
+/// Whether every alarm of a log has rung that is due at `wall`; `sets` says when one is that a
+/// message sets.
+pub fn check_rings(
+    log: &[Entry],
+    wall: u64,
+    sets: impl Fn(&Entry) -> Option<u64>,
+) -> Result<(), Violation> {
+    for entry in log {
+        let Some(due) = sets(entry).filter(|due| *due <= wall) else { continue };
+        if !log.iter().any(|ring| ring.text.strip_prefix(ALARM) == Some(&entry.text)) {
+            return broken(Rule::Rings, format!("{entry:?} sets {due}, it is {wall}"));
+        }
+    }
+    Ok(())
 }
 
 /// Holds a history against the log that is left of it.
@@ -141,6 +170,9 @@ impl<'a> Judge<'a> {
             Event::Trimmed { oldest } => {
                 self.oldest = self.oldest.max(*oldest);
                 Ok(())
+            }
+            Event::Page { link, before, after, messages, more } => {
+                self.page(*link, *before, *after, messages, *more)
             }
             Event::Found { log } if self.log.starts_with(log) => Ok(()),
             Event::Found { log } => {
@@ -216,6 +248,36 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
+    /// A page has no hole, begins and ends where it was asked to, and says whether there is more.
+    fn page(
+        &self,
+        link: u64,
+        before: Option<u64>,
+        after: Option<u64>,
+        messages: &[(u64, String)],
+        more: bool,
+    ) -> Result<(), Violation> {
+        for (seq, text) in messages {
+            if self.seqs.get(&**text) != Some(seq) {
+                return broken(Rule::SameForAll, format!("link {link}: {text} in a page at {seq}"));
+            }
+        }
+        let follows = messages.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
+        let (first, last) = (messages.first().map(|it| it.0), messages.last().map(|it| it.0));
+        let begins = after.zip(first).is_none_or(|(after, first)| {
+            first == after + 1 || (first > after && first <= self.oldest)
+        });
+        let ends = before.zip(last).is_none_or(|(before, last)| last < before);
+        let is_all = more || after.is_some() || first.is_none_or(|first| first <= self.oldest);
+        match follows && begins && ends && is_all {
+            true => Ok(()),
+            false => {
+                let what = format!("before {before:?}, after {after:?}, more {more}");
+                broken(Rule::Whole, format!("link {link}, a page {what}: {messages:?}"))
+            }
+        }
+    }
+
     fn reached(&mut self, link: u64, seq: u64) -> Result<(), Violation> {
         let Some(reading) = self.readings.get_mut(&link) else { return Ok(()) };
         let skips = reading.next.is_none() && reading.may_skip;
@@ -231,6 +293,12 @@ impl<'a> Judge<'a> {
 
     fn said(&self) -> Result<(), Violation> {
         for entry in self.log {
+            if let Some(what) = entry.text.strip_prefix(ALARM) {
+                if self.seqs.get(what).is_none_or(|seq| *seq >= entry.seq) {
+                    return broken(Rule::NothingInvented, format!("{entry:?}"));
+                }
+                continue;
+            }
             match self.floors.get(&*entry.text) {
                 None => return broken(Rule::NothingInvented, format!("{entry:?}")),
                 Some(floor) if entry.seq <= *floor => {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use dormouse::outbox::{Closing, Filled, Lost, Outbox, Policy, Reader, Tally, Unsent};
 use dormouse::protocol::framing::varint;
-use dormouse::protocol::{Framing, Profile};
+use dormouse::protocol::v1::PageFrom;
+use dormouse::protocol::{Epoch, Framing, Profile};
 use dormouse::room::Connection;
 use serde::Deserialize;
 
@@ -22,7 +23,10 @@ pub struct Link {
     pub client: usize,
     /// What the client's position was when it said hello, and how much history it wanted.
     pub since: Option<u64>,
+    pub since_epoch: Option<Epoch>,
     pub history: u64,
+    /// Pages it asked for, by request number.
+    pub pages: BTreeMap<u64, PageFrom>,
     /// Publishes that wait for an answer, by request number.
     pub asked: BTreeMap<u64, usize>,
     /// Mail that found the mailbox full.
@@ -57,6 +61,16 @@ pub struct Frame {
     pub position: Option<At>,
     pub why: Option<String>,
     pub retry_after: Option<u64>,
+    #[serde(default)]
+    pub messages: Vec<Message>,
+    pub more: Option<bool>,
+}
+
+/// A message in a page.
+#[derive(Debug, Deserialize)]
+pub struct Message {
+    pub seq: u64,
+    pub data: String,
 }
 
 /// A position on the wire.
@@ -75,7 +89,9 @@ impl Link {
             framing,
             client,
             since: None,
+            since_epoch: None,
             history: 0,
+            pages: BTreeMap::new(),
             asked,
             held,
             keeper: None,

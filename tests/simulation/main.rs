@@ -33,6 +33,7 @@ mod history;
 mod judged;
 mod limits;
 mod link;
+mod lives;
 mod planted;
 mod repeat;
 mod scripts;

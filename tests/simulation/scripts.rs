@@ -201,8 +201,14 @@ mod store_trouble {
             assert_eq!(brief(&bench.tick()), ["open"]);
             let out = brief(&bench.answer_all());
             match kept {
-                true => assert_eq!(out, ["read 2", "hear 2", "woke"], "it is on disk after all"),
-                false => assert_eq!(out, ["woke"]),
+                true => {
+                    assert_eq!(
+                        out,
+                        ["read 2", "hear 2", "probe", "woke"],
+                        "it is on disk after all"
+                    );
+                }
+                false => assert_eq!(out, ["probe", "woke"]),
             }
             assert_eq!(brief(&bench.tick()), ["append ended2"], "the bye is not forgotten");
             bench.answer();
@@ -262,6 +268,7 @@ mod store_trouble {
         assert_eq!(brief(&bench.answer()), ["close 2 store_unavailable", "error 1 7"]);
         assert!(brief(&bench.answer()).is_empty(), "that is from before");
         assert_eq!(brief(&bench.tick()), ["open"]);
+        assert_eq!(brief(&bench.answer()), ["probe"]);
         assert_eq!(brief(&bench.answer()), ["woke"]);
         bench.now_ms += bench.grace_ms();
         assert!(brief(&bench.tick()).contains(&"append left2".into()), "it has its window");
@@ -279,6 +286,252 @@ mod store_trouble {
         assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7"]);
         assert_eq!(brief(&bench.tick()), ["hibernate"]);
         assert_eq!(brief(&bench.answer()), ["slept"]);
+    }
+}
+
+mod deletion {
+    use super::*;
+
+    /// What was decided before it is done, what comes behind it is told so, and who joins is in
+    /// another room.
+    #[test]
+    fn it_has_its_place_among_what_happens() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.seated(2);
+        bench.awake(1); // message 1
+        bench.give(publish(1, 7, None));
+        let behind = [publish(1, 8, None), join(3, None), publish(2, 9, None)];
+        bench.give(operate(Operation::Delete, 1));
+        bench.give(gone(2, Gone::Lost));
+        bench.give_all(behind);
+        assert_eq!(brief(&bench.answer()), ["append deleted", "hear 2", "ok 1 7"]);
+        let out = brief(&bench.answer());
+        let told = ["error 1 8", "error 2 9", "close 1 room_deleted", "close 2 room_deleted"];
+        assert_eq!(out, [&told[..], &["deleted", "hibernate", "append seat3"]].concat());
+        assert_eq!(brief(&bench.answer()), ["tell 1 deleted"], "once its rows are gone");
+        let out = bench.answer();
+        let welcome = welcome(&out, 3).unwrap();
+        assert_eq!((welcome.seat, welcome.position.seq), (SeatKept::New, 0));
+        assert_eq!(bench.seats_on_disk(), [Sid(3)]);
+        assert!(brief(&bench.give(gone(2, Gone::Lost))).is_empty());
+    }
+
+    #[test]
+    fn a_room_without_anything_is_none_and_one_that_is_opened_is_waited_for() {
+        let mut bench = bench();
+        let out = bench.give(operate(Operation::Delete, 1));
+        assert_eq!(brief(&out), ["tell 1 cold", "retire"]);
+        bench.seated(1);
+        bench.give(publish(1, 7, None)); // it is being read for this
+        assert_eq!(brief(&bench.give(operate(Operation::Delete, 2))), ["append deleted"]);
+        assert!(brief(&bench.answer()).is_empty(), "what was read is void");
+        let out = brief(&bench.answer());
+        assert_eq!(out, ["error 1 7", "close 1 room_deleted", "deleted", "hibernate"]);
+        assert_eq!(brief(&bench.give(operate(Operation::Delete, 3))), [""; 0]);
+        assert_eq!(brief(&bench.answer()), ["tell 2 deleted", "tell 3 deleted", "retire"]);
+    }
+
+    /// Its append fails, and it is on disk all the same, or not: nobody is told before that is
+    /// known.
+    #[test]
+    fn one_that_failed_is_found_out_about() {
+        for kept in [true, false] {
+            let mut bench = bench();
+            bench.seated(1);
+            bench.awake(1);
+            bench.disk.engine.fail_next_append(kept);
+            bench.give(operate(Operation::Delete, 1));
+            bench.give(publish(1, 7, None));
+            assert_eq!(brief(&bench.answer()), ["tell 1 unavailable", "error 1 7"]);
+            assert_eq!(brief(&bench.tick()), ["open"]);
+            let out = brief(&bench.answer());
+            match kept {
+                true => assert_eq!(out, ["close 1 room_deleted", "deleted", "hibernate"]),
+                false => {
+                    assert_eq!(out, ["probe"]);
+                    assert_eq!(brief(&bench.answer()), ["woke"]);
+                    bench.give(publish(1, 8, None));
+                    assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 8"]);
+                }
+            }
+        }
+    }
+
+    /// The windows of seats in a room that is going away are nobody's: an end that was written
+    /// behind the deletion would be the first record of the next room.
+    #[test]
+    fn no_window_ends_while_it_is_on_its_way() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.give(gone(1, Gone::Lost));
+        bench.give(operate(Operation::Delete, 1));
+        assert_eq!(bench.deadline(), None);
+        bench.now_ms += bench.resume_window_ms();
+        assert_eq!(brief(&bench.give(Input::Tick)), [""; 0]);
+        assert_eq!(brief(&bench.answer()), ["deleted", "hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["tell 1 deleted", "retire"]);
+        let store = bench.disk.engine.reopen();
+        assert!(store.rooms(None, 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_clock_deletes_only_what_nobody_uses() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        let idle = || operate(Operation::DeleteIdle, 1);
+        assert_eq!(brief(&bench.give(idle())), ["tell 1 awake"]);
+        bench.give(gone(1, Gone::Ended));
+        bench.answer();
+        assert_eq!(brief(&bench.give(idle())), ["tell 1 awake"], "it is needed still");
+        bench.tick();
+        assert_eq!(brief(&bench.answer()), ["slept", "retire"]);
+        assert_eq!(brief(&bench.give(idle())), ["append deleted"]);
+    }
+}
+
+mod alarms {
+    use super::*;
+    use bytes::Bytes;
+    use dormouse::protocol::{Payload, Timestamp};
+    use dormouse::room::{Act, Behaviour, Happened};
+
+    /// Says something a second after whatever it hears.
+    #[derive(Debug)]
+    struct Echo;
+
+    impl Behaviour for Echo {
+        fn handle(&mut self, now: Timestamp, happened: Happened<'_>, acts: &mut Vec<Act>) {
+            acts.push(match happened {
+                Happened::Published(_) => Act::SetAlarm(Some(now.plus_ms(1_000))),
+                Happened::Alarm => {
+                    let payload = Payload::Json("\"echo\"".into());
+                    Act::Say { name: "echo".into(), payload }
+                }
+            });
+        }
+
+        fn snapshot(&self) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    fn bench() -> Bench {
+        Bench::new(dormouse::keeper::Settings { behaviour: |_| Box::new(Echo), ..settings() })
+    }
+
+    #[test]
+    fn an_alarm_is_set_with_what_it_is_for_and_goes_with_what_was_done_about_it() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.give(publish(1, 7, None));
+        assert_eq!(brief(&bench.answer()), ["woke", "append m1+alarm"]);
+        let ring = |ticket| operate(Operation::Ring, ticket);
+        assert_eq!(brief(&bench.give(ring(1))), ["tell 1 awake"], "it is not set yet");
+        bench.answer();
+        assert_eq!(brief(&bench.give(ring(2))), ["tell 2 awake"], "it is early");
+        bench.now_ms += 1_000;
+        assert_eq!(brief(&bench.give(ring(3))), ["append m2+no-alarm"]);
+        assert_eq!(brief(&bench.answer()), ["hear 2", "tell 3 awake"], "durable before heard");
+        assert_eq!(brief(&bench.give(ring(4))), ["tell 4 awake"], "once");
+    }
+
+    #[test]
+    fn it_wakes_a_room_and_waits_behind_an_operators_hibernate() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.give(publish(1, 7, None));
+        bench.answer_all();
+        bench.now_ms += 1_000;
+        assert_eq!(brief(&bench.give(operate(Operation::Hibernate, 1))), ["hibernate"]);
+        assert!(brief(&bench.give(operate(Operation::Ring, 2))).is_empty());
+        assert_eq!(brief(&bench.answer()), ["slept", "tell 1 asleep", "open"]);
+        assert_eq!(brief(&bench.answer()), ["woke", "append m2+no-alarm"]);
+        assert_eq!(brief(&bench.answer()), ["hear 2", "tell 2 awake"]);
+    }
+
+    #[test]
+    fn one_that_failed_stays_due_and_is_rung_again() {
+        for kept in [true, false] {
+            let mut bench = bench();
+            bench.seated(1);
+            bench.give(publish(1, 7, None));
+            bench.answer_all();
+            bench.now_ms += 1_000;
+            bench.disk.engine.fail_next_append(kept);
+            bench.give(operate(Operation::Ring, 1));
+            assert_eq!(brief(&bench.answer()), ["tell 1 unavailable"]);
+            assert_eq!(brief(&bench.give(operate(Operation::Ring, 2))), ["tell 2 unavailable"]);
+            bench.tick();
+            bench.answer_all();
+            let out = brief(&bench.give(operate(Operation::Ring, 3)));
+            match kept {
+                true => assert_eq!(out, ["tell 3 awake"], "it was on disk: it took effect once"),
+                false => {
+                    assert_eq!(out, ["append m2+no-alarm"]);
+                    assert_eq!(brief(&bench.answer()), ["hear 2", "tell 3 awake"]);
+                }
+            }
+        }
+    }
+}
+
+mod a_full_line {
+    use super::*;
+    use dormouse::store::Error;
+
+    /// A store whose line was full was taken for one that fails: members were told `degraded`,
+    /// and the room was read again.
+    #[test]
+    fn is_waited_for_and_nobody_is_told_anything() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        assert_eq!(brief(&bench.give(publish(1, 7, None))), ["append m2"]);
+        bench.disk.forget(0);
+        assert!(bench.give(Input::Appended(Err(Error::Busy))).is_empty());
+        assert_eq!(brief(&bench.give(publish(1, 8, None))), [""; 0]);
+        assert_eq!(brief(&bench.tick()), ["append m2"], "the same again");
+        assert_eq!(brief(&bench.answer()), ["append m3", "hear 2", "ok 1 7"]);
+        assert_eq!(brief(&bench.answer()), ["hear 3", "ok 1 8"]);
+    }
+}
+
+mod a_disk_that_reads_and_does_not_write {
+    use super::*;
+
+    /// Reading worked, so the members were told that all is well, until the next of them said
+    /// something; and so on.
+    #[test]
+    fn is_not_well_until_it_has_written_something() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        let told = |out: &[Output]| {
+            let frames = out.iter().filter_map(|output| match output {
+                Output::Send(_, dormouse::protocol::v1::ServerFrame::Room { state }) => {
+                    Some(format!("{state:?}"))
+                }
+                _ => None,
+            });
+            frames.collect::<Vec<_>>()
+        };
+        bench.give(publish(1, 7, None));
+        for round in 0..5 {
+            bench.disk.engine.fail_next_append(false);
+            let out = bench.answer();
+            assert_eq!(told(&out).len(), usize::from(round == 0), "degraded, once: {out:?}");
+            assert_eq!(brief(&bench.give(publish(1, 8, None))), ["error 1 8"]);
+            assert_eq!(brief(&bench.tick()), ["open"]);
+            let out = bench.answer();
+            assert_eq!((brief(&out), told(&out).len()), (vec!["probe".into()], 0));
+        }
+        let out = bench.answer();
+        assert_eq!(brief(&out), ["woke"]);
+        assert!(told(&out)[0].contains("Well"), "{out:?}");
+        bench.give(publish(1, 9, None));
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 9"]);
     }
 }
 
@@ -489,6 +742,7 @@ mod sleep {
         let out = brief(&bench.answer_at(1));
         assert_eq!(out, ["close 2 store_unavailable", "tell 1 unavailable"]);
         bench.tick();
+        assert_eq!(brief(&bench.answer_at(1)), ["probe"]);
         assert_eq!(brief(&bench.answer_at(1)), ["woke"]);
         let out = brief(&bench.give(operate(Operation::Hibernate, 2)));
         assert!(out.is_empty(), "the room is still being moved: {out:?}");

@@ -11,7 +11,7 @@ use dormouse::keeper::state::{Found, Gone, Input, Inspection, Join, Mail, Operat
 use dormouse::keeper::{Rates, Settings};
 use dormouse::outbox::{Closing, Policy};
 use dormouse::protocol::v1::Since;
-use dormouse::protocol::{Author, Claim, Framing, Payload, Position, Profile, Sid};
+use dormouse::protocol::{Author, Claim, Epoch, Framing, Payload, Position, Profile, Sid};
 use dormouse::room::{Connection, Limits, Rate};
 use dormouse::store::Engine;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::client::{Client, Said, Wish};
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::driver::{Driver, Letter, moment};
-use crate::history::{Entry, Event, check};
+use crate::history::{Entry, Event, Violation, check};
 use crate::link::{End, Frame, Link};
 use crate::seeds::Trace;
 
@@ -51,6 +51,7 @@ pub fn settings() -> Settings {
             page_bytes: 400,
             presence_bytes: 4_096,
         },
+        behaviour: dormouse::room::chat,
     }
 }
 
@@ -63,6 +64,14 @@ pub struct World {
     pub clients: Vec<Client>,
     pub links: BTreeMap<Connection, Link>,
     pub history: Vec<Event>,
+    /// Of which epoch each event of the history is.
+    pub epochs: Vec<Option<Epoch>>,
+    /// In which epoch connections have their seats.
+    seated: BTreeMap<Connection, Epoch>,
+    /// The clock's letter to the keeper, until it is answered, and when it may write again.
+    ringing: Option<Ticket>,
+    ring_at: u64,
+    pages: u64,
     /// What every client received, connection by connection, but for news about sleep.
     pub received: Vec<Vec<(u64, Bytes)>>,
     /// How many naps there were, of all keepers.
@@ -95,6 +104,11 @@ impl World {
             clients,
             links: BTreeMap::new(),
             history: Vec::new(),
+            epochs: Vec::new(),
+            seated: BTreeMap::new(),
+            ringing: None,
+            ring_at: 0,
+            pages: 0,
             naps: 0,
             mailbox: VecDeque::new(),
             said: Vec::new(),
@@ -108,11 +122,7 @@ impl World {
 
     /// The whole log as the judge wants it.
     pub fn log(&self) -> Vec<Entry> {
-        let entry = |message: dormouse::store::Message| {
-            let frame: Frame = serde_json::from_slice(&message.body).unwrap();
-            Entry { seq: message.seq, time: message.time.0, text: frame.data.unwrap() }
-        };
-        self.disk.log().into_iter().map(entry).collect()
+        entries(self.disk.log())
     }
 
     /// The store is well again: everybody comes back, says what is owed and reads to the end.
@@ -163,13 +173,44 @@ impl World {
         keeper.answers.swap_remove(at.expect("inspections are answered at once")).1.unwrap()
     }
 
+    /// Notes what somebody saw.
+    fn note(&mut self, link: Option<Connection>, event: Event) {
+        self.epochs.push(match link {
+            Some(link) => self.seated.get(&link).copied(),
+            None => Some(self.disk.epoch()),
+        });
+        self.history.push(event);
+    }
+
+    /// Holds the history of each room there was, one after the other, against its log.
+    pub fn check(&self) -> Result<(), Violation> {
+        let now = [(self.disk.epoch(), self.log())];
+        let before = self.disk.lives();
+        let lives = before.into_iter().map(|(epoch, log)| (epoch, entries(log)));
+        for (epoch, log) in lives.chain(now) {
+            let of_it = self.history.iter().zip(&self.epochs);
+            let of_it = of_it.filter(|(_, whose)| **whose == Some(epoch));
+            check(&of_it.map(|(event, _)| event.clone()).collect::<Vec<_>>(), &log)?;
+        }
+        Ok(())
+    }
+
     /// Holds the history against the log.
     pub fn judge(&mut self) {
-        for link in self.links.values().filter(|link| link.is_open() && link.is_seated()) {
-            self.history.push(Event::Rests { link: link.connection.0 });
+        let resting = self.links.values().filter(|link| link.is_open() && link.is_seated());
+        for link in resting.map(|link| link.connection).collect::<Vec<_>>() {
+            self.note(Some(link), Event::Rests { link: link.0 });
         }
-        if let Err(violation) = check(&self.history, &self.log()) {
+        if let Err(violation) = self.check() {
             panic!("{violation}");
         }
     }
+}
+
+fn entries(log: Vec<dormouse::store::Message>) -> Vec<Entry> {
+    let entry = |message: dormouse::store::Message| {
+        let frame: Frame = serde_json::from_slice(&message.body).unwrap();
+        Entry { seq: message.seq, time: message.time.0, text: frame.data.unwrap() }
+    };
+    log.into_iter().map(entry).collect()
 }

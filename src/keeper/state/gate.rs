@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 
+use super::Ticket;
 use crate::protocol::v1::{self, To};
-use crate::protocol::{BodyKind, Sid};
+use crate::protocol::{BodyKind, Sid, Timestamp};
 use crate::room::Connection;
 use crate::store::{Message, Record, SeatRow};
 
@@ -23,19 +24,44 @@ pub(super) enum Held {
     /// A seat has changed.
     Set(Connection, Option<u64>, SeatRow),
     /// A joining client takes its seat.
-    Seat(Connection),
+    Seat(Connection, SeatRow),
     /// A seat's leaving is announced.
     Left(Sid),
     /// A seat is gone.
     Ended(Sid),
+    /// The room is to be woken then, or not at all.
+    Alarm(Option<Timestamp>),
+    /// What the rules know.
+    Keep(Bytes),
+    /// The clock hears that the room has dealt with its alarm.
+    Rung(Vec<Ticket>),
+    /// There is no such room.
+    Deleted,
 }
 
-/// Records on their way to disk, and what waits for them.
+impl Held {
+    /// What has to be on disk before it is done, if it writes anything.
+    pub(super) fn record(&self) -> Option<Record> {
+        Some(match self {
+            Held::Hear(message) => Record::Message(message.clone()),
+            Held::Set(_, _, row) | Held::Seat(_, row) => Record::Seat(row.clone()),
+            Held::Left(sid) => Record::SeatLeft(*sid),
+            Held::Ended(sid) => Record::SeatEnded(*sid),
+            Held::Alarm(at) => Record::Alarm(*at),
+            Held::Keep(knows) => Record::State(knows.clone()),
+            Held::Deleted => Record::Deleted,
+            Held::Send(..) | Held::Direct(..) | Held::Rung(_) => return None,
+        })
+    }
+}
+
+/// What is on its way to disk, and what waits for that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gate {
     in_flight: Option<Vec<Held>>,
-    records: Vec<Record>,
     held: Vec<Held>,
+    /// Whether any of `held` writes something, and how much of that are messages.
+    writes: bool,
     bytes: usize,
 }
 
@@ -50,12 +76,12 @@ impl Gate {
         (self.held.len(), self.bytes)
     }
 
-    /// Adds a record and what happens once it is durable.
-    pub(super) fn commit(&mut self, record: Record, then: Held) {
-        if let Record::Message(message) = &record {
+    /// Adds what happens once its record is durable.
+    pub(super) fn commit(&mut self, then: Held) {
+        if let Held::Hear(message) = &then {
             self.bytes += message.body.len();
         }
-        self.records.push(record);
+        self.writes = true;
         self.held.push(then);
     }
 
@@ -70,18 +96,24 @@ impl Gate {
 
     /// The next append, if none is in flight and there is something to write.
     pub(super) fn next_append(&mut self) -> Option<Vec<Record>> {
-        if self.in_flight.is_some() || self.records.is_empty() {
+        if self.in_flight.is_some() || !self.writes {
             return None;
         }
         self.in_flight = Some(std::mem::take(&mut self.held));
-        self.bytes = 0;
-        Some(std::mem::take(&mut self.records))
+        (self.writes, self.bytes) = (false, 0);
+        self.append_again()
+    }
+
+    /// The append in flight once more: nothing of it was taken.
+    pub(super) fn append_again(&self) -> Option<Vec<Record>> {
+        let in_flight = self.in_flight.as_ref()?;
+        Some(in_flight.iter().filter_map(Held::record).collect())
     }
 
     /// The append in flight is durable: what may be done now, in order.
     pub(super) fn durable(&mut self) -> Vec<Held> {
         let mut free = self.in_flight.take().unwrap_or_default();
-        if self.records.is_empty() {
+        if !self.writes {
             free.append(&mut self.held);
         }
         free
@@ -106,11 +138,12 @@ mod tests {
     fn what_queues_during_an_append_is_the_next_one() {
         let mut gate = Gate::default();
         assert_eq!(gate.hold(Held::Left(Sid(0))), Some(Held::Left(Sid(0))), "nothing to wait for");
-        gate.commit(record(1), Held::Ended(Sid(1)));
+        gate.commit(Held::Ended(Sid(1)));
         assert_eq!(gate.next_append(), Some(vec![record(1)]));
-        gate.commit(record(2), Held::Ended(Sid(2)));
-        gate.commit(record(3), Held::Ended(Sid(3)));
+        gate.commit(Held::Ended(Sid(2)));
+        gate.commit(Held::Ended(Sid(3)));
         assert_eq!(gate.next_append(), None, "one at a time");
+        assert_eq!(gate.append_again(), Some(vec![record(1)]));
         assert_eq!(gate.durable(), [Held::Ended(Sid(1))]);
         assert_eq!(gate.next_append(), Some(vec![record(2), record(3)]));
         assert_eq!(gate.hold(Held::Left(Sid(4))), None);

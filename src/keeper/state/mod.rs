@@ -10,12 +10,15 @@
 //! - A failed append is *unknown*: the room is read again, what is on disk and was not heard is
 //!   heard first, and what was held back is given up (`recovery`).
 
+mod appending;
+mod deleting;
 mod gate;
 mod operating;
 mod presence;
 mod publishing;
 mod recovery;
 mod requests;
+mod ringing;
 mod seating;
 mod sleeping;
 mod words;
@@ -23,15 +26,17 @@ mod words;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::appending::Crowded;
+use self::deleting::Deletion;
 use self::gate::{Gate, Held};
 use self::presence::Presence;
 use self::recovery::Trouble;
 use self::seating::Joining;
 use super::Settings;
 use crate::protocol::v1::{ErrorCode, RoomState, ServerFrame};
-use crate::protocol::{Epoch, RoomName, Sid};
+use crate::protocol::{Epoch, RoomName, Sid, Timestamp};
 use crate::room::{Connection, Limiter, Room, Seats};
-use crate::store::{Message, SeatRow};
+use crate::store::{Error, Message, SeatRow};
 
 pub use words::*;
 
@@ -58,6 +63,9 @@ pub struct State {
     asked: u64,
     keys_asked: bool,
     append_in_flight: bool,
+    /// Whether the last append failed.
+    write_failed: bool,
+    crowded: Crowded,
     /// Whether the room is being moved, for us or for a hibernation that was given up.
     is_moving: bool,
     needed: Needed,
@@ -67,11 +75,18 @@ pub struct State {
     trouble: Option<Trouble>,
     sleep_tickets: Vec<Ticket>,
     wake_tickets: Vec<Ticket>,
+    /// When the rules want the room woken, as far as that is durable.
+    alarm: Option<Timestamp>,
+    /// The clock waits until that is dealt with.
+    alarm_tickets: Vec<Ticket>,
+    deletion: Deletion,
+    /// What cannot be done before it is known what there is of the room.
+    early: Vec<(Operation, Ticket)>,
     found: Found,
 }
 
 /// What the keeper holds of the room.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Phase {
     /// The store is asked for the first time.
     Opening,
@@ -157,6 +172,8 @@ impl State {
             asked: 0,
             keys_asked: false,
             append_in_flight: false,
+            write_failed: false,
+            crowded: Crowded::default(),
             is_moving: false,
             needed: Needed { by: "nothing", at: now },
             dozes: false,
@@ -164,6 +181,10 @@ impl State {
             trouble: None,
             sleep_tickets: Vec::new(),
             wake_tickets: Vec::new(),
+            alarm: None,
+            alarm_tickets: Vec::new(),
+            deletion: Deletion::default(),
+            early: Vec::new(),
             found,
         }
     }
@@ -197,7 +218,9 @@ impl State {
             Input::Told { told: Told::Messages(result), .. } => self.missed(now, result, out),
             Input::Appended(Ok(epoch)) => {
                 self.append_in_flight = false;
+                self.crowded = Crowded::default();
                 self.head.epoch = epoch;
+                self.has_written(now, out);
                 let free = self.gate.durable();
                 if free.iter().any(|held| matches!(held, Held::Hear(_))) {
                     self.needed.at = now;
@@ -205,12 +228,16 @@ impl State {
                 self.append_next(out);
                 self.perform(now, free, out);
             }
+            Input::Appended(Err(Error::Busy)) if !self.is_probing() => self.crowded.wait(now.ms),
             Input::Appended(Err(_)) => {
                 self.append_in_flight = false;
+                self.crowded = Crowded::default();
+                self.cannot_write();
                 self.store_failed(now, out);
             }
             Input::Hibernated(moved) => {
                 self.is_moving = false;
+                self.erased(now, out);
                 match (&self.phase, moved) {
                     (Phase::Hibernating(_), Ok(())) => self.slept(now, out),
                     (Phase::Hibernating(_), Err(error)) => self.not_slept(now, &error, out),
@@ -233,12 +260,14 @@ impl State {
         if self.dozes && self.may_sleep() {
             self.hibernate(out);
         }
+        self.erase(out);
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));
         let empty = self.seats.is_empty()
             && self.joining.is_empty()
             && self.waiting.mail.is_empty()
             && self.gate.is_idle()
+            && !self.has_deletion()
             && (self.trouble.is_none() || self.found == Found::Wanted);
         if unneeded && empty {
             out.push(Output::Retire);
@@ -262,20 +291,19 @@ impl State {
     pub fn deadline(&self) -> Option<u64> {
         let sleep = self.sleeps_at();
         let window = self.seats.next_window().map(|(at, _)| at);
+        let window = window.filter(|_| !self.is_recovering() && !self.is_deleting());
         let retry = self.trouble.as_ref().and_then(Trouble::retry_at);
         let presence = self.presence.due();
-        [presence, sleep, window.filter(|_| !self.is_recovering()), retry]
-            .into_iter()
-            .flatten()
-            .min()
+        [presence, sleep, window, retry, self.crowded.until_ms].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
         self.retry(now, out);
         self.tell_presence(now, out);
-        if !self.is_recovering() {
+        if !self.is_recovering() && !self.is_deleting() {
             self.end_windows(now);
         }
+        self.append_again(now, out);
         if self.sleeps_at().is_some_and(|at| at <= now.ms) {
             self.hibernate(out);
         }
@@ -283,6 +311,9 @@ impl State {
 
     /// Whether `mail` can be taken now. What the room is missing for it is asked for.
     fn is_ready(&mut self, now: Now, mail: &Mail, out: &mut Vec<Output>) -> bool {
+        if self.is_deleting() {
+            return false;
+        }
         let Mail::Publish { connection, key, .. } = mail else {
             return !matches!(self.phase, Phase::Opening);
         };
@@ -363,21 +394,22 @@ impl State {
                     out.push(Output::Direct { to, after, kind, body, answer });
                 }
                 Held::Set(connection, id, row) => self.has_set(now, connection, id, row, out),
-                Held::Seat(connection) => self.seat(now, connection, out),
+                Held::Seat(connection, _) => self.seat(now, connection, out),
                 Held::Left(sid) => self.left(now, sid, out),
                 Held::Ended(sid) => self.ended(now, sid, out),
+                Held::Alarm(at) => self.alarm = at,
+                Held::Keep(_) => {} // it was for the disk
+                Held::Rung(tickets) => {
+                    let seen = self.inspect(now);
+                    let answer = |ticket| Output::Answer(ticket, Ok(seen.clone()));
+                    out.extend(tickets.into_iter().map(answer));
+                }
+                Held::Deleted => self.deleted(now, out),
                 Held::Hear(_) => {}
             }
         }
         if !heard.is_empty() {
             out.push(Output::Broadcast(heard));
-        }
-    }
-
-    fn append_next(&mut self, out: &mut Vec<Output>) {
-        if let Some(records) = self.gate.next_append() {
-            self.append_in_flight = true;
-            out.push(Output::Append(records));
         }
     }
 

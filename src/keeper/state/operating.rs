@@ -1,7 +1,9 @@
 //! What operators ask, answered without waking anything that should sleep.
 
 use super::presence::seen;
-use super::{Head, Inspection, Needed, Now, Operation, Output, Phase, Roster, RosterMember, State};
+use super::{
+    AlarmSeen, Head, Inspection, Needed, Now, Operation, Output, Phase, Roster, RosterMember, State,
+};
 use super::{Ticket, Unavailable, WhyAwake};
 use crate::protocol::{RoomName, Sid};
 use crate::store::Opened;
@@ -15,7 +17,13 @@ impl State {
         out: &mut Vec<Output>,
     ) {
         let sleeps = matches!(self.phase, Phase::Asleep);
+        let is_early = matches!(self.phase, Phase::Opening) && self.trouble.is_none();
         match operation {
+            Operation::Delete | Operation::DeleteIdle | Operation::Ring if is_early => {
+                self.early.push((operation, ticket));
+            }
+            Operation::Delete | Operation::DeleteIdle => self.delete(now, operation, ticket, out),
+            Operation::Ring => self.ring(now, ticket, out),
             Operation::Inspect => out.push(Output::Answer(ticket, Ok(self.inspect(now)))),
             _ if self.trouble.is_some() => {
                 let reason = "the store is unwell".into();
@@ -36,6 +44,13 @@ impl State {
                     self.wake(now, "wake", out);
                 }
             }
+        }
+    }
+
+    /// What had to wait until it was known what there is of the room.
+    pub(super) fn operate_early(&mut self, now: Now, out: &mut Vec<Output>) {
+        for (operation, ticket) in std::mem::take(&mut self.early) {
+            self.operate(now, operation, ticket, out);
         }
     }
 
@@ -95,6 +110,7 @@ impl State {
             seats: self.seats.len(),
             bytes: self.head.bytes,
             head: Head { epoch: self.head.epoch.to_string(), seq: self.head.newest },
+            alarm: self.alarm.map(|due| super::AlarmSeen { due, failures: 0 }),
             last_wake: self.last_wake,
             why_awake: self.why_awake(now),
         }
@@ -124,12 +140,14 @@ impl State {
 impl Inspection {
     /// A room without a keeper, as it lies on disk; nothing if it left nothing there.
     pub fn of_cold(room: &RoomName, opened: &Opened) -> Option<Self> {
-        (opened.newest > 0 || !opened.seats.is_empty()).then(|| Self {
+        let is_there = opened.newest > 0 || !opened.seats.is_empty() || opened.alarm.is_some();
+        is_there.then(|| Self {
             room: room.to_string(),
             state: if opened.seats.is_empty() { "cold" } else { "asleep" },
             seats: opened.seats.len(),
             bytes: opened.bytes,
             head: Head { epoch: opened.epoch.to_string(), seq: opened.newest },
+            alarm: opened.alarm.map(|due| AlarmSeen { due, failures: 0 }),
             last_wake: None,
             why_awake: None,
         })

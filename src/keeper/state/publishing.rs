@@ -1,12 +1,11 @@
 //! Saying something: who may, how often, and what becomes of it.
 
 use super::requests::rate_limited;
-use super::{ABUSE_PAUSE_MS, ABUSE_REFUSALS, Held, Mail, Now, Output, Phase, State};
+use super::{ABUSE_PAUSE_MS, ABUSE_REFUSALS, Mail, Now, Output, Phase, State};
 use crate::protocol::claim::key_hash;
-use crate::protocol::v1::{self, ServerFrame};
+use crate::protocol::v1;
 use crate::protocol::{CloseReason, Payload, Profile, seed};
-use crate::room::{Connection, Effect, Ephemeral, Event, Publish};
-use crate::store::Record;
+use crate::room::{Connection, Ephemeral, Event, Publish};
 
 impl State {
     /// What never waits is done here, what is too much is refused here: neither wakes anything.
@@ -100,20 +99,6 @@ impl State {
         };
         let mut effects = Vec::new();
         room.handle(now.wall, event, &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Commit(message) => {
-                    self.gate.commit(Record::Message(message.clone()), Held::Hear(message));
-                }
-                Effect::Ok { to, id, seq, dup } => {
-                    let free = self.gate.hold(Held::Send(to, ServerFrame::Ok { id, seq, dup }));
-                    self.perform(now, free, out);
-                }
-                Effect::Send { to, kind, body, answer } => {
-                    let free = self.gate.hold(Held::Direct(to, kind, body, answer));
-                    self.perform(now, free, out);
-                }
-            }
-        }
+        self.act(now, effects, out);
     }
 }

@@ -4,6 +4,9 @@
 //! try again with the same key, and the room is read again until that succeeds. What is then on
 //! disk beyond the last message heard was committed after all, and is heard first; only then
 //! does the room go on.
+//!
+//! A disk that can be read may be one that cannot be written. After a failed append the room is
+//! well only when an append of nothing has succeeded: nobody is told so too early.
 
 use super::{Held, Mail, Now, Output, Phase, State, Ticket, Unavailable};
 use crate::protocol::v1::{RoomState, ServerFrame};
@@ -21,11 +24,14 @@ pub(super) struct Trouble {
     retry_at: Option<u64>,
     /// What was read, while messages that nobody heard yet are still being read.
     reopened: Option<(Opened, u64)>,
+    /// What was read, while an append of nothing is on its way.
+    probing: Option<(Opened, u64)>,
 }
 
 impl Trouble {
     fn new() -> Self {
-        Self { pause_ms: FIRST_PAUSE_MS, retry_at: None, reopened: None }
+        let (pause_ms, retry_at, reopened) = (FIRST_PAUSE_MS, None, None);
+        Self { pause_ms, retry_at, reopened, probing: None }
     }
 
     pub(super) fn retry_at(&self) -> Option<u64> {
@@ -61,6 +67,28 @@ impl State {
         }
     }
 
+    /// Whether an append of nothing is on its way.
+    pub(super) fn is_probing(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.probing.is_some())
+    }
+
+    /// An append failed.
+    pub(super) fn cannot_write(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.probing = None;
+        }
+        self.write_failed = true;
+    }
+
+    /// An append succeeded; if it was one of nothing, all is well again.
+    pub(super) fn has_written(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.write_failed = false;
+        let probing = self.trouble.as_mut().and_then(|trouble| trouble.probing.take());
+        if let Some((opened, took_us)) = probing {
+            self.is_well(now, &opened, took_us, out);
+        }
+    }
+
     /// An append or a read failed while members are here: give up what waited, read again.
     pub(super) fn store_failed(&mut self, now: Now, out: &mut Vec<Output>) {
         let wake = match self.phase {
@@ -68,7 +96,9 @@ impl State {
             Phase::Recovering { wake } => wake,
             Phase::Asleep | Phase::Opening => false,
         };
-        self.phase = Phase::Recovering { wake };
+        if !matches!(self.phase, Phase::Opening) {
+            self.phase = Phase::Recovering { wake };
+        }
         self.keys_asked = false;
         self.rows_in_flight.clear();
         self.asked += 1; // what is being read may lack what the append left on disk
@@ -86,8 +116,15 @@ impl State {
                 Held::Direct(_, _, _, Some((connection, id))) | Held::Set(connection, id, _) => {
                     out.push(Output::Send(connection, self.try_again(id)));
                 }
-                Held::Seat(connection) => self.refuse_seat(connection, out),
-                Held::Hear(_) | Held::Left(_) | Held::Ended(_) | Held::Direct(..) => {} // read again
+                Held::Seat(connection, _) => self.refuse_seat(connection, out),
+                Held::Rung(tickets) => self.alarm_tickets.extend(tickets),
+                Held::Deleted => self.deletion_failed(out),
+                Held::Hear(_)
+                | Held::Left(_)
+                | Held::Ended(_)
+                | Held::Alarm(_)
+                | Held::Keep(_)
+                | Held::Direct(..) => {} // read again
             }
         }
         self.fail_tickets("the store is unwell", out);
@@ -106,6 +143,7 @@ impl State {
                     }
                 }
                 self.fail_tickets(&error.to_string(), out);
+                self.operate_early(now, out);
             }
             Phase::Waking(_) | Phase::Recovering { .. } => self.store_failed(now, out),
             Phase::Asleep | Phase::Awake(_) | Phase::Hibernating(_) => {}
@@ -120,6 +158,10 @@ impl State {
         took_us: u64,
         out: &mut Vec<Output>,
     ) {
+        if self.was_deleted(opened.epoch) {
+            self.head.epoch = opened.epoch;
+            return self.deleted(now, out);
+        }
         let is_another_log = opened.newest < self.head.newest
             || (self.head.newest > 0 && opened.epoch != self.head.epoch);
         if is_another_log {
@@ -136,6 +178,7 @@ impl State {
         self.head.epoch = opened.epoch;
         self.head.oldest = opened.oldest;
         self.head.bytes = opened.bytes;
+        self.alarm = opened.alarm;
         if opened.newest > self.head.newest {
             if let Phase::Waking(_) = self.phase {
                 self.phase = Phase::Recovering { wake: true };
@@ -173,6 +216,14 @@ impl State {
     }
 
     fn is_well(&mut self, now: Now, opened: &Opened, took_us: u64, out: &mut Vec<Output>) {
+        if self.write_failed
+            && let Some(trouble) = &mut self.trouble
+        {
+            trouble.probing = Some((opened.clone(), took_us));
+            self.append_in_flight = true;
+            out.push(Output::Append(Vec::new()));
+            return;
+        }
         let wake = match self.phase {
             Phase::Recovering { wake } => wake,
             _ => true,
@@ -182,7 +233,7 @@ impl State {
             self.tell_all(RoomState::Well, out);
         }
         if wake {
-            self.woke(now, Room::wake(opened), took_us, out);
+            self.woke(now, Room::wake(opened, self.settings.behaviour), took_us, out);
         } else {
             self.phase = Phase::Asleep;
             self.tell_watchers(RoomState::Asleep, out);
@@ -205,7 +256,8 @@ impl State {
     fn fail_tickets(&mut self, reason: &str, out: &mut Vec<Output>) {
         let sleeping = std::mem::take(&mut self.sleep_tickets);
         let waking: Vec<Ticket> = std::mem::take(&mut self.wake_tickets);
-        for ticket in sleeping.into_iter().chain(waking) {
+        let ringing: Vec<Ticket> = std::mem::take(&mut self.alarm_tickets);
+        for ticket in sleeping.into_iter().chain(waking).chain(ringing) {
             let retry_after_ms = self.retry_after_ms();
             let unavailable = Unavailable { retry_after_ms, reason: reason.into() };
             out.push(Output::Answer(ticket, Err(unavailable)));

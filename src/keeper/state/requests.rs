@@ -4,7 +4,6 @@
 use super::{Held, Now, Output, State};
 use crate::protocol::v1::{self, ErrorCode, ServerFrame};
 use crate::room::{Connection, Side};
-use crate::store::Record;
 
 /// The most messages of a page, and how many it has if nobody says.
 const PAGE_MOST: u64 = 256;
@@ -76,7 +75,7 @@ impl State {
         row.tags = set.tags.unwrap_or(row.tags);
         row.attachment = set.attachment.or(row.attachment);
         self.rows_in_flight.insert(sid, row.clone());
-        self.gate.commit(Record::Seat(row.clone()), Held::Set(connection, set.id, row));
+        self.gate.commit(Held::Set(connection, set.id, row));
     }
 
     pub(super) fn has_set(

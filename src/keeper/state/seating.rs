@@ -13,7 +13,7 @@ use crate::protocol::v1::{
 };
 use crate::protocol::{Claim, CloseReason, Epoch, Profile, Sid, seed};
 use crate::room::{Connection, Place, Seat, SeatLimits};
-use crate::store::{Record, SeatRow};
+use crate::store::SeatRow;
 
 /// The name of whoever gives none.
 const NAMELESS: &str = "guest";
@@ -64,7 +64,7 @@ impl State {
         }
         self.rows_in_flight.insert(row.sid, row.clone());
         self.joining.insert(connection, Joining { row: row.clone(), join, gone: None });
-        self.gate.commit(Record::Seat(row), Held::Seat(connection));
+        self.gate.commit(Held::Seat(connection, row));
     }
 
     /// How many seats there are once everybody who is joining has one.
@@ -258,7 +258,10 @@ impl State {
         how: Gone,
         out: &mut Vec<Output>,
     ) {
-        if let Gone::BehindRetention { oldest } = how {
+        // One that has no seat any more may have read the log of a room that was deleted.
+        if let Gone::BehindRetention { oldest } = how
+            && self.seats.of(connection).is_some()
+        {
             self.head.oldest = self.head.oldest.max(oldest);
         }
         if let Some(joining) = self.joining.get_mut(&connection) {
@@ -281,7 +284,7 @@ impl State {
             seat.place = Place::Away { since_ms: now.ms, until_ms, said_bye };
             seat.watch = false;
         });
-        if said_bye && !self.is_recovering() {
+        if said_bye && !self.is_recovering() && !self.is_deleting() {
             self.end_windows(now);
         }
     }
@@ -302,9 +305,9 @@ impl State {
                 continue; // it is being taken back: that record is on its way already
             }
             if ends {
-                self.gate.commit(Record::SeatEnded(sid), Held::Ended(sid));
+                self.gate.commit(Held::Ended(sid));
             } else {
-                self.gate.commit(Record::SeatLeft(sid), Held::Left(sid));
+                self.gate.commit(Held::Left(sid));
             }
         }
     }

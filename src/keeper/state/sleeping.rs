@@ -28,11 +28,14 @@ impl State {
                     oldest: opened.oldest,
                     bytes: opened.bytes,
                 };
+                self.alarm = opened.alarm;
+                self.was_deleted(opened.epoch); // there is no doubt any more
                 out.push(Output::Known { newest: opened.newest });
                 self.find_seats(now, opened.seats);
                 if !self.wake_tickets.is_empty() {
                     self.wake(now, "wake", out);
                 }
+                self.operate_early(now, out);
             }
             Phase::Waking(_) | Phase::Recovering { .. } => {
                 self.reopened(now, opened, took_us, out);
@@ -53,6 +56,7 @@ impl State {
         out.push(Output::Woke { cause, took_us });
         self.tell_watchers(self.room_state(now), out);
         self.answer_awake(now, out);
+        self.ring_if_awake(now, out);
     }
 
     pub(super) fn answer_awake(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -86,10 +90,13 @@ impl State {
     }
 
     pub(super) fn slept(&mut self, now: Now, out: &mut Vec<Output>) {
-        let is_wanted = !self.waiting.mail.is_empty() || !self.wake_tickets.is_empty();
+        let is_wanted = !self.waiting.mail.is_empty()
+            || !self.wake_tickets.is_empty()
+            || !self.alarm_tickets.is_empty();
         if is_wanted && self.sleep_tickets.is_empty() {
             self.stay_awake(now, out); // somebody came just in time
-            return self.answer_awake(now, out);
+            self.answer_awake(now, out);
+            return self.ring_if_awake(now, out);
         }
         self.phase = Phase::Asleep;
         self.keys_asked = false;
@@ -101,6 +108,8 @@ impl State {
         }
         if !self.wake_tickets.is_empty() {
             self.wake(now, "wake", out);
+        } else if !self.alarm_tickets.is_empty() {
+            self.wake(now, "alarm", out);
         }
     }
 
@@ -117,6 +126,7 @@ impl State {
             let unavailable = Unavailable { retry_after_ms: 1_000, reason: reason.clone() };
             out.push(Output::Answer(ticket, Err(unavailable)));
         }
+        self.ring_if_awake(now, out);
     }
 
     pub(super) fn stay_awake(&mut self, now: Now, out: &mut Vec<Output>) {

@@ -209,6 +209,12 @@ pub enum Operation {
     Hibernate,
     /// To have it awake.
     Wake,
+    /// To have no such room.
+    Delete,
+    /// The same, if nobody uses it: the clock says that it was idle for too long.
+    DeleteIdle,
+    /// The clock says that its alarm is due.
+    Ring,
 }
 
 /// Which operator waits for an answer.
@@ -246,6 +252,8 @@ pub enum Output {
     Slept,
     /// The room was told to doze and is needed after all.
     Stayed,
+    /// The room was deleted: who joins from now on is in another.
+    Deleted,
     /// A connection has its seat and reads from `start` on.
     Seated {
         /// Which.
@@ -350,7 +358,7 @@ pub enum Output {
 pub struct Inspection {
     /// Its name.
     pub room: String,
-    /// `awake`, `asleep`, `waking`, `cold` (on disk, nobody seated) or `degraded`.
+    /// `awake`, `asleep`, `waking`, `cold` (on disk, nobody seated), `degraded` or `deleted`.
     pub state: &'static str,
     /// Seats, connected or not.
     pub seats: usize,
@@ -358,6 +366,9 @@ pub struct Inspection {
     pub bytes: u64,
     /// The newest position.
     pub head: Head,
+    /// When its rules want it woken, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<AlarmSeen>,
     /// The last time it woke.
     pub last_wake: Option<LastWake>,
     /// What keeps it awake.
@@ -386,6 +397,15 @@ pub struct RosterMember {
     pub connection: Option<Connection>,
     /// When its session last answered something by itself.
     pub auto_responded: Option<Timestamp>,
+}
+
+/// An alarm as the API tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct AlarmSeen {
+    /// When it rings.
+    pub due: Timestamp,
+    /// How often it was tried in vain; it is tried again.
+    pub failures: u32,
 }
 
 /// A position as the API tells it.

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     RateLimited,
     /// Who a direct message is for does not keep up; try again after `retry_after`.
     RecipientBusy,
+    /// The room was deleted before it was done. Do not try again.
+    RoomDeleted,
 }
 
 /// Who said it, as members see it.

@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
-use super::super::Error;
-use super::super::row::{self, Chunk, Entry, IdentityRow, Keys, Marks, RoomRow};
-use super::file::{CHUNKS, JOURNAL, KEYS, META, Name, ROOMS, SEATS, Trouble, guarded};
+use super::super::row::{self, Alarms, Chunk, Entry, IdentityRow, Keys, Marks, RoomRow};
+use super::super::{Error, Record};
+use super::file::{
+    ALARMS, CHUNKS, DUE, DueKey, JOURNAL, KEYS, META, Name, ROOMS, SEATS, Trouble, guarded,
+};
 use super::journal::MARKS;
 use super::look::overlay;
 use super::overlay::Overlay;
 use super::start::{DRAIN, IDENTITY};
-use crate::protocol::RoomName;
+use crate::protocol::{RoomName, Timestamp};
 
 /// The most that is named; the rest is counted.
 const NAMED: usize = 50;
@@ -145,7 +147,11 @@ struct Rows {
     seats: PerRoom,
     chunks: PerRoom,
     keys: PerRoom,
+    /// Missing where no version that has them has opened the store.
+    alarms: Option<(ReadOnlyTable<&'static str, &'static [u8]>, Due)>,
 }
+
+type Due = ReadOnlyTable<DueKey, &'static [u8]>;
 
 impl Rows {
     fn open(txn: &ReadTransaction) -> Result<Self, Trouble> {
@@ -155,6 +161,10 @@ impl Rows {
             seats: txn.open_table(SEATS)?,
             chunks: txn.open_table(CHUNKS)?,
             keys: txn.open_table(KEYS)?,
+            alarms: match txn.open_table(ALARMS) {
+                Err(TableError::TableDoesNotExist(_)) => None,
+                alarms => Some((alarms?, txn.open_table(DUE)?)),
+            },
         })
     }
 
@@ -203,7 +213,43 @@ impl Rows {
         self.check_seats(found)?;
         self.check_chunks(found)?;
         self.check_keys(found)?;
+        self.check_alarms(found)?;
         Ok(store)
+    }
+
+    /// Each due time stands in its room's row and in the table of due times.
+    fn check_alarms(&self, found: &mut Findings) -> Result<(), Trouble> {
+        let Some((alarms, due)) = &self.alarms else { return Ok(()) };
+        for stored in ReadableTable::iter(alarms)? {
+            let (name, row) = stored?;
+            let name = name.value();
+            if ReadableTable::get(&self.rooms, name)?.is_none() {
+                found.damage(format!("the alarms of room {name} (there is no such room)"));
+            }
+            match Alarms::decode(row.value()) {
+                Err(why) => found.damage(format!("the alarms of room {name} ({why})")),
+                Ok(alarms) => {
+                    for (what, at) in alarms.times() {
+                        if ReadableTable::get(due, (what, at.0, name))?.is_none() {
+                            found.damage(format!("a due time of room {name} (missing)"));
+                        }
+                    }
+                }
+            }
+        }
+        for stored in ReadableTable::iter(due)? {
+            let key = stored?.0;
+            let (what, at, name) = key.value();
+            let stored = ReadableTable::get(alarms, name)?;
+            let decoded = stored.map(|row| Alarms::decode(row.value()));
+            let is_said = |alarms: Alarms| alarms.times().any(|time| time == (what, Timestamp(at)));
+            match decoded {
+                Some(Err(_)) => {} // told above
+                Some(Ok(alarms)) if is_said(alarms) => {}
+                _ => found.damage(format!("a due time of room {name} (nobody set it)")),
+            }
+        }
+        Ok(())
     }
 
     fn check_seats(&self, found: &mut Findings) -> Result<(), Trouble> {
@@ -347,9 +393,20 @@ fn check_journal(
     if let Some(Err(why)) = drain {
         found.damage(format!("journal.redb: drain ({why})"));
     }
+    let entries = journal.open_table(JOURNAL)?;
+    // What lies before a room's deletion is void, and may be half trimmed.
+    let mut deleted = BTreeMap::<RoomName, u64>::new();
+    for stored in ReadableTable::iter(&entries)? {
+        let (key, stored) = stored?;
+        if let Ok(Entry { room, records, .. }) = Entry::decode(stored.value())
+            && let Some(Record::Deleted) = records.last()
+        {
+            deleted.insert(room, key.value());
+        }
+    }
     // Of each room met: the last entry its rows include, and the message that comes next.
     let mut logs = BTreeMap::<RoomName, Option<(u64, u64)>>::new();
-    for stored in ReadableTable::iter(&journal.open_table(JOURNAL)?)? {
+    for stored in ReadableTable::iter(&entries)? {
         let (key, stored) = stored?;
         let key = key.value();
         found.entries += 1;
@@ -364,7 +421,10 @@ fn check_journal(
         if !logs.contains_key(&room) {
             let head = rooms.map(|rooms| rooms.head(room.as_str())).transpose()?;
             found.rooms += u64::from(matches!(head, Some(Head::Missing)));
+            let barrier = deleted.get(&room).copied().unwrap_or(0);
             let log = match head {
+                Some(Head::Good(row)) if row.moved < barrier => Some((barrier - 1, 1)),
+                Some(Head::Missing) if barrier > 0 => Some((barrier - 1, 1)),
                 Some(Head::Good(row)) => Some((row.moved, row.newest + 1)),
                 Some(Head::Missing) => Some((0, 1)),
                 Some(Head::Damaged) | None => None,
@@ -376,6 +436,9 @@ fn check_journal(
             continue;
         }
         found.unmoved += 1;
+        if let Some(Record::Deleted) = entry.records.last() {
+            continue;
+        }
         for message in entry.into_messages() {
             if message.seq != *next {
                 found.damage(format!("the log of room {room} (a gap at journal entry {key})"));

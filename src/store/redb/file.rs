@@ -24,6 +24,13 @@ pub const SEATS: PerRoom = redb::TableDefinition::new("seats");
 pub const CHUNKS: PerRoom = redb::TableDefinition::new("chunks");
 /// Room and first message → the keys of the chunk that begins there, or began there.
 pub const KEYS: PerRoom = redb::TableDefinition::new("keys");
+/// Room → its due times.
+pub const ALARMS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("alarms");
+/// What is due, when, and in which room; all is in the key.
+pub const DUE: redb::TableDefinition<'_, DueKey, &[u8]> = redb::TableDefinition::new("due");
+
+/// What ([`TRIM`](super::super::row::TRIM) and its neighbours), when in ms, and the room.
+pub type DueKey = (u8, u64, &'static str);
 
 /// A table with many rows per room, in order of a number.
 pub type PerRoom = redb::TableDefinition<'static, (&'static str, u64), &'static [u8]>;

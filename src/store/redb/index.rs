@@ -5,14 +5,16 @@
 //!
 //! - An entry in the index is on disk in the journal: it was committed before it was added, and
 //!   only what has left the index is trimmed.
-//! - An entry that has left the index is on disk in the room's rows.
+//! - An entry that has left the index is on disk in the room's rows, or its room was deleted.
+//! - A deletion is a *barrier*: it lets go of all entries of its room before it, and while it is in
+//!   the index itself, the room's rows of before it are not read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, Range};
 use std::time::Instant;
 
 use super::super::{Record, Settings};
-use crate::protocol::RoomName;
+use crate::protocol::{RoomName, Timestamp};
 
 /// The most entries that one transaction trims: about 2 ms of work.
 pub const TRIM_ENTRIES: u64 = 10_000;
@@ -29,6 +31,8 @@ pub struct Unread {
     /// Its first message, and how many it has.
     pub first: u64,
     pub count: u32,
+    /// Whether it ends with the room's deletion.
+    pub deletes: bool,
     bytes: u32,
     /// How many bytes the journal had taken before it, since it was opened.
     at: u64,
@@ -43,13 +47,22 @@ pub struct Unmoved {
     pub newest: u64,
     /// The bytes of the entries.
     pub bytes: u64,
-    /// Oldest first.
+    /// Oldest first. If the first is a deletion, rows of before it are void.
     pub entries: VecDeque<Unread>,
     /// What `bytes` may come to before the room is moved.
     most: u64,
+    /// What the entries say of the room's alarm, if they say anything.
+    pub alarm: Option<Option<Timestamp>>,
     since: Instant,
     /// Its rows are damaged: it is not moved unasked, and holds nothing up.
     aside: bool,
+}
+
+impl Unmoved {
+    /// The deletion before which all rows of the room are void, if there is one.
+    pub fn barrier(&self) -> Option<u64> {
+        self.entries.front().filter(|entry| entry.deletes).map(|entry| entry.key)
+    }
 }
 
 /// What the index needs to know of an entry.
@@ -60,6 +73,10 @@ pub struct Arrival {
     pub bytes: usize,
     pub first: u64,
     pub count: u32,
+    /// Whether it ends with the room's deletion.
+    pub deletes: bool,
+    /// What it says of the room's alarm, if it says anything.
+    pub alarm: Option<Option<Timestamp>>,
 }
 
 impl Arrival {
@@ -72,7 +89,34 @@ impl Arrival {
             })
         };
         let first = seqs().next().unwrap_or(0);
-        Self { key, deletion, bytes, first, count: seqs().count() as u32 }
+        let count = seqs().count() as u32;
+        if let Some(Record::Deleted) = records.last() {
+            let (deletes, alarm) = (true, Some(None));
+            return Self { key, deletion, bytes, first: 0, count: 0, deletes, alarm };
+        }
+        let alarm = records.iter().rev().find_map(|record| match record {
+            Record::Alarm(when) => Some(*when),
+            _ => None,
+        });
+        Self { key, deletion, bytes, first, count, deletes: false, alarm }
+    }
+}
+
+/// What one transaction trims.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trim {
+    /// These entries,
+    pub range: Range<u64>,
+    /// but for those, in order,
+    pub held: Vec<u64>,
+    /// and these before them.
+    pub freed: Vec<u64>,
+}
+
+impl Trim {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty() && self.freed.is_empty()
     }
 }
 
@@ -87,6 +131,10 @@ pub struct Index {
     large: BTreeSet<RoomName>,
     /// The entries of rooms set aside.
     held: BTreeSet<u64>,
+    /// Entries that trimming has passed over, and that are held no more.
+    freed: BTreeSet<u64>,
+    /// The alarms that entries speak of, in their order.
+    alarms: BTreeSet<(Timestamp, RoomName)>,
     /// The key that the next entry gets.
     pub next: u64,
     /// The newest deletion of any room.
@@ -106,6 +154,8 @@ impl Index {
             oldest: BTreeMap::new(),
             large: BTreeSet::new(),
             held: BTreeSet::new(),
+            freed: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             next,
             deletion,
             low,
@@ -115,18 +165,28 @@ impl Index {
 
     /// Adds an entry that is on disk.
     pub fn add(&mut self, room: &RoomName, arrival: Arrival, now: Instant) {
-        let Arrival { key, deletion, bytes, first, count } = arrival;
-        let entry = Unread { key, first, count, bytes: bytes as u32, at: self.end };
+        let Arrival { key, deletion, bytes, first, count, deletes, alarm } = arrival;
+        let entry = Unread { key, first, count, deletes, bytes: bytes as u32, at: self.end };
         self.end += bytes as u64;
         self.next = self.next.max(key + 1);
+        if deletes {
+            self.deletion = self.deletion.max(key);
+            self.forget(room);
+        }
         let unmoved = match self.rooms.get_mut(room) {
             Some(unmoved) => unmoved,
             None => {
                 self.oldest.insert(key, room.clone());
-                let entries = VecDeque::with_capacity(1);
-                let most = self.settings.journal_bytes_of(room);
-                let (newest, bytes, since, aside) = (0, 0, now, false);
-                let fresh = Unmoved { deletion, newest, bytes, entries, most, since, aside };
+                let fresh = Unmoved {
+                    deletion,
+                    newest: 0,
+                    bytes: 0,
+                    entries: VecDeque::with_capacity(1),
+                    most: self.settings.journal_bytes_of(room),
+                    alarm: None,
+                    since: now,
+                    aside: false,
+                };
                 self.rooms.entry(room.clone()).or_insert(fresh)
             }
         };
@@ -140,6 +200,11 @@ impl Index {
         } else if unmoved.bytes > unmoved.most {
             self.large.insert(room.clone());
         }
+        if let Some(alarm) = alarm {
+            let before = unmoved.alarm.replace(alarm).flatten();
+            before.map(|at| self.alarms.remove(&(at, room.clone())));
+            alarm.map(|at| self.alarms.insert((at, room.clone())));
+        }
     }
 
     /// Takes away a room's entries up to `key`: they are in its rows.
@@ -148,12 +213,15 @@ impl Index {
         if let Some(first) = unmoved.entries.front() {
             self.oldest.remove(&first.key);
         }
-        // What trimming has passed over stays in the file until the next start, and harms nobody.
-        if std::mem::take(&mut unmoved.aside) {
+        let was_aside = std::mem::take(&mut unmoved.aside);
+        if was_aside {
             unmoved.entries.iter().for_each(|entry| _ = self.held.remove(&entry.key));
         }
         while let Some(entry) = unmoved.entries.pop_front_if(|entry| entry.key <= key) {
             unmoved.bytes -= u64::from(entry.bytes);
+            if was_aside || entry.key < self.low {
+                self.freed.insert(entry.key);
+            }
         }
         unmoved.since = now;
         if unmoved.bytes <= unmoved.most {
@@ -161,7 +229,25 @@ impl Index {
         }
         match unmoved.entries.front() {
             Some(first) => _ = self.oldest.insert(first.key, room.clone()),
-            None => _ = self.rooms.remove(room),
+            None => self.forget(room),
+        }
+    }
+
+    /// Lets go of all that is known of a room.
+    fn forget(&mut self, room: &RoomName) {
+        let Some(unmoved) = self.rooms.remove(room) else { return };
+        self.large.remove(room);
+        if let Some(first) = unmoved.entries.front() {
+            self.oldest.remove(&first.key);
+        }
+        for entry in &unmoved.entries {
+            self.held.remove(&entry.key);
+            if unmoved.aside || entry.key < self.low {
+                self.freed.insert(entry.key);
+            }
+        }
+        if let Some(Some(at)) = unmoved.alarm {
+            self.alarms.remove(&(at, room.clone()));
         }
     }
 
@@ -193,6 +279,12 @@ impl Index {
         self.rooms.range::<RoomName, _>((after, Bound::Unbounded)).map(|(name, _)| name)
     }
 
+    /// The rooms that were deleted and have rows all the same, perhaps.
+    pub fn deleted(&self) -> impl Iterator<Item = &RoomName> {
+        let is_gone = |unmoved: &Unmoved| unmoved.barrier().is_some() && unmoved.entries.len() == 1;
+        self.rooms.iter().filter(move |(_, unmoved)| is_gone(unmoved)).map(|(name, _)| name)
+    }
+
     /// The bytes that the journal cannot let go of: all since the oldest unmoved entry.
     pub fn span(&self) -> u64 {
         self.oldest.values().next().map_or(0, |room| self.end - self.start_of(room))
@@ -203,18 +295,34 @@ impl Index {
         first.expect("a room among the oldest has an entry").at
     }
 
-    /// The entries to trim next, and those among them that must stay.
-    pub fn trimmable(&self) -> (Range<u64>, Vec<u64>) {
+    /// The entries to trim next, and those among them that must stay; and single ones, passed over
+    /// before, that can go with them.
+    pub fn trimmable(&self) -> Trim {
         let watermark = self.oldest.keys().next().copied().unwrap_or(self.next);
         let end = watermark.min(self.low.saturating_add(TRIM_ENTRIES));
         let range = self.low..end.max(self.low);
         let held = self.held.range(range.clone()).copied().collect();
-        (range, held)
+        Trim { freed: self.freed.range(..range.start).copied().collect(), range, held }
     }
 
-    /// All entries before `key` but the held ones are gone.
-    pub fn trimmed(&mut self, key: u64) {
-        self.low = self.low.max(key);
+    /// What could be trimmed is gone.
+    pub fn trimmed(&mut self, trim: &Trim) {
+        self.low = self.low.max(trim.range.end);
+        trim.freed.iter().for_each(|key| _ = self.freed.remove(key));
+        // Others were within the range, and went with it unless they were held then.
+        let stayed = |key: &u64| !trim.range.contains(key) || trim.held.binary_search(key).is_ok();
+        self.freed.retain(stayed);
+    }
+
+    /// Whether entries say something newer of the room's alarm than its rows, or that it was
+    /// deleted.
+    pub fn says_alarm(&self, room: &RoomName) -> bool {
+        self.rooms.get(room).is_some_and(|unmoved| unmoved.alarm.is_some())
+    }
+
+    /// The alarms that entries speak of, in order.
+    pub fn alarms(&self) -> impl Iterator<Item = &(Timestamp, RoomName)> {
+        self.alarms.iter()
     }
 
     /// Whether a room, or the journal, is over its limit of bytes.

@@ -9,15 +9,15 @@
 //!   written, and is then part of the index like everything else.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::row::{Entry, Marks, encode_entry};
-use super::super::{Done, Error};
+use super::super::{Done, Error, Record};
 use super::file::{JOURNAL, META, Name, ROOMS, Trouble, damaged, guarded};
-use super::index::{Arrival, Index};
+use super::index::{Arrival, Index, Trim};
 use super::queue::Append;
 use super::reader::decode_row;
 use super::{Shared, lock};
@@ -116,10 +116,10 @@ fn take(shared: &Shared, batch: Vec<Append>) {
 
 /// Puts a batch on disk. Says each room's epoch, or why its records were left out.
 fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, Trouble> {
-    let (txn, trim, held, mut next, mut deletions);
+    let (txn, trim, mut next, mut deletions);
     {
         let journal = lock(&shared.journal);
-        (trim, held) = journal.index.trimmable();
+        trim = journal.index.trimmable();
         let overfull = journal.index.overfull();
         let deletion_of = |append: &Append| {
             let full = || Error::Unwell {
@@ -138,12 +138,17 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
     let mut arrivals = Vec::with_capacity(batch.len());
     {
         let mut table = txn.open_table(JOURNAL)?;
-        if !trim.is_empty() {
-            table.retain_in(trim.clone(), |key, _| held.binary_search(&key).is_ok())?;
+        for key in &trim.freed {
+            table.remove(key)?;
+        }
+        if !trim.range.is_empty() {
+            table.retain_in(trim.range.clone(), |key, _| trim.held.binary_search(&key).is_ok())?;
         }
         let mut tail = table.upper_bound_mut(Bound::<u64>::Unbounded)?;
         for (append, known) in batch.iter().zip(&mut deletions) {
-            if let Ok(None) = known {
+            if known.is_ok() && matches!(append.records.last(), Some(Record::Deleted)) {
+                *known = Ok(Some(next)); // whatever comes after it is of this epoch
+            } else if let Ok(None) = known {
                 *known = stored_deletion(shared, &append.room).map(Some);
             }
             let Ok(Some(deletion)) = *known else { continue };
@@ -161,7 +166,7 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
     }
     txn.commit()?;
 
-    let more = committed(shared, &arrivals, trim);
+    let more = committed(shared, &arrivals, &trim);
     if more {
         shared.queue.trim();
     }
@@ -170,18 +175,18 @@ fn commit(shared: &Shared, batch: &[Append]) -> Result<Vec<Result<u64, Error>>, 
 }
 
 /// Brings the index up to the commit. Says whether there is more to trim.
-fn committed(shared: &Shared, arrivals: &[(&RoomName, Arrival)], trimmed: Range<u64>) -> bool {
+fn committed(shared: &Shared, arrivals: &[(&RoomName, Arrival)], trimmed: &Trim) -> bool {
     let now = Instant::now();
     let mut journal = lock(&shared.journal);
     let was_idle = journal.index.next_due().is_none();
+    journal.index.trimmed(trimmed);
     for (room, arrival) in arrivals {
         journal.index.add(room, *arrival, now);
     }
-    journal.index.trimmed(trimmed.end);
     if journal.index.over() || (was_idle && !arrivals.is_empty()) {
         shared.mover.check(); // it also learns from this when to look next
     }
-    !journal.index.trimmable().0.is_empty()
+    !journal.index.trimmable().is_empty()
 }
 
 /// The epoch of a room that has nothing unmoved, at a time when not all rooms have the same.

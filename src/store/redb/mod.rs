@@ -16,7 +16,9 @@
 //!   that is well. The journal's lock comes first.
 //! - A file that has failed is closed, and opened again by its thread, with growing pauses.
 
+mod bell;
 mod check;
+mod due;
 mod file;
 mod health;
 mod index;
@@ -27,6 +29,7 @@ mod moving;
 mod overlay;
 mod queue;
 mod reader;
+mod rounds;
 mod space;
 mod start;
 #[cfg(test)]
@@ -36,7 +39,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -44,8 +47,8 @@ use bytes::Bytes;
 use redb::{DatabaseError, ReadableTable};
 
 use super::row::BODY_BYTES;
-use super::{Done, Engine, Error, Identity, Opened, Record, Settings, Slice};
-use crate::protocol::{KeyHash, RoomName};
+use super::{Done, Due, Engine, Error, Identity, Opened, Record, Settings, Slice};
+use crate::protocol::{KeyHash, RoomName, Timestamp};
 
 pub use check::{Findings, check};
 use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded};
@@ -53,6 +56,7 @@ use health::{Health, Part};
 use index::Index;
 pub use look::look;
 use mover::{Asked, Mover};
+use moving::Look;
 use queue::{Append, Queue};
 use reader::View;
 
@@ -119,7 +123,7 @@ impl Redb {
         let (rooms, journal, identity) = guarded(|| {
             let rooms = open(Name::Rooms)?;
             let journal = open(Name::Journal)?;
-            let identity = start::identify(&rooms, &journal)?;
+            let identity = start::identify(&rooms, &journal, &settings)?;
             Ok((rooms, journal, identity))
         })
         .map_err(|trouble| trouble.into_error("open the store"))?;
@@ -155,6 +159,12 @@ impl Redb {
             Some(spawn("journal", &shared, |it| journal::run(it, full))?);
         lock(&store.threads).mover = Some(spawn("mover", &shared, mover::run)?);
         Ok(store)
+    }
+
+    fn ask_mover(&self, room: &RoomName, rules: Option<Bytes>, look: Look) -> Result<(), Error> {
+        let (done, moved) = mpsc::sync_channel(1);
+        self.shared.mover.ask(Asked { room: room.clone(), rules, look, done })?;
+        moved.recv().unwrap_or(Err(Error::Closed))
     }
 
     fn end(&self, drain_spread_ms: Option<u64>) -> Result<(), Error> {
@@ -224,9 +234,7 @@ impl Engine for Redb {
         if asleep {
             return Ok(());
         }
-        let (done, moved) = mpsc::sync_channel(1);
-        self.shared.mover.ask(Asked { room: room.clone(), rules, done })?;
-        moved.recv().unwrap_or(Err(Error::Closed))
+        self.ask_mover(room, rules, Look::Moving)
     }
 
     fn seated(&self) -> Result<Vec<RoomName>, Error> {
@@ -235,6 +243,14 @@ impl Engine for Redb {
 
     fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
         self.shared.look("list the rooms", |shared| shared.names(after, limit))
+    }
+
+    fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, limit: usize) -> Result<Due, Error> {
+        self.shared.look("look for what is due", |shared| shared.due(now, skip, limit))
+    }
+
+    fn touch(&self, room: &RoomName) -> Result<(), Error> {
+        self.ask_mover(room, None, Look::Touched)
     }
 
     fn take_drain_spread_ms(&self) -> Result<u64, Error> {
@@ -291,17 +307,28 @@ impl Shared {
     }
 
     fn names(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Trouble> {
-        let (mut names, rooms);
+        let (mut names, deleted, rooms);
         {
             let held = lock(&self.journal);
-            names = held.index.names(after).take(limit).cloned().collect::<BTreeSet<_>>();
+            deleted = held.index.deleted().cloned().collect::<BTreeSet<_>>();
+            let unmoved = held.index.names(after).filter(|room| !deleted.contains(*room));
+            names = unmoved.take(limit).cloned().collect::<BTreeSet<_>>();
             rooms = lock(&self.rooms).read()?.open_table(ROOMS)?;
         }
         let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
-        for row in ReadableTable::range::<&str>(&rooms, (after, Bound::Unbounded))?.take(limit) {
+        let mut found = 0;
+        for row in ReadableTable::range::<&str>(&rooms, (after, Bound::Unbounded))? {
             let (name, _) = row?;
             let what = |_| Trouble::corrupt(format!("the key of room {:?}", name.value()));
-            names.insert(name.value().parse().map_err(what)?);
+            let name = name.value().parse().map_err(what)?;
+            if deleted.contains(&name) {
+                continue;
+            }
+            names.insert(name);
+            found += 1;
+            if found >= limit {
+                break;
+            }
         }
         Ok(names.into_iter().take(limit).collect())
     }
@@ -328,21 +355,4 @@ fn join(thread: Option<JoinHandle<()>>) {
 /// Locks, also after a panic elsewhere: what our locks hold is changed in whole steps.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits for the bell, and says whether the deadline came first.
-fn wait<'a, T>(
-    bell: &Condvar,
-    guard: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> (MutexGuard<'a, T>, bool) {
-    match deadline {
-        None => (bell.wait(guard).unwrap_or_else(PoisonError::into_inner), false),
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let woken = bell.wait_timeout(guard, left);
-            let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
-            (guard, result.timed_out())
-        }
-    }
 }

@@ -10,15 +10,16 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Condvar, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use super::super::Error;
+use super::bell::Bell;
 use super::file::{JOURNAL, Name, Trouble, guarded};
-use super::moving::{Move, Tables};
-use super::{Shared, lock, wait};
+use super::moving::{Look, Move, Tables};
+use super::rounds::Rounds;
+use super::{Shared, lock};
 use crate::protocol::{RoomName, Timestamp};
 
 /// The most rooms that wait to be moved; then [`Error::Busy`].
@@ -31,15 +32,13 @@ const BATCH: usize = 500;
 pub struct Asked {
     pub room: RoomName,
     pub rules: Option<Bytes>,
+    pub look: Look,
     pub done: SyncSender<Result<(), Error>>,
 }
 
 /// What waits for the mover.
 #[derive(Default)]
-pub struct Mover {
-    inner: Mutex<Inner>,
-    bell: Condvar,
-}
+pub struct Mover(Bell<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -58,58 +57,56 @@ struct Work {
 impl Mover {
     /// Puts a room in line.
     pub fn ask(&self, asked: Asked) -> Result<(), Error> {
-        let mut inner = lock(&self.inner);
-        if inner.closed {
-            return Err(Error::Closed);
-        }
-        if inner.asked.len() == WAITING {
-            return Err(Error::Busy);
-        }
-        inner.asked.push_back(asked);
-        self.bell.notify_one();
-        Ok(())
+        self.0.ring(|inner| {
+            if inner.closed {
+                return Err(Error::Closed);
+            }
+            if inner.asked.len() == WAITING {
+                return Err(Error::Busy);
+            }
+            inner.asked.push_back(asked);
+            Ok(())
+        })
     }
 
     /// Says that a limit may be exceeded.
     pub fn check(&self) {
-        lock(&self.inner).check = true;
-        self.bell.notify_one();
+        self.0.ring(|inner| inner.check = true);
     }
 
     /// Says that the file could not be read.
     pub fn suspect(&self) {
-        lock(&self.inner).suspect = true;
-        self.bell.notify_one();
+        self.0.ring(|inner| inner.suspect = true);
     }
 
     /// Takes no more; the thread ends when it has done what it took.
     pub fn close(&self) {
-        lock(&self.inner).closed = true;
-        self.bell.notify_one();
+        self.0.ring(|inner| inner.closed = true);
     }
 
     fn next(&self, deadline: Option<Instant>) -> Work {
-        let mut inner = lock(&self.inner);
-        while inner.asked.is_empty() && !inner.check && !inner.suspect && !inner.closed {
-            let (woken, timed_out) = wait(&self.bell, inner, deadline);
-            inner = woken;
-            if timed_out {
-                break;
-            }
-        }
-        let few = inner.asked.len().min(BATCH);
-        let asked = inner.asked.drain(..few).collect();
-        inner.check = false;
-        let suspect = std::mem::take(&mut inner.suspect);
-        Work { asked, suspect, end: inner.closed && inner.asked.is_empty() }
+        let is_wanted =
+            |inner: &Inner| !inner.asked.is_empty() || inner.check || inner.suspect || inner.closed;
+        self.0.wait(deadline, is_wanted, |inner| {
+            let few = inner.asked.len().min(BATCH);
+            let asked = inner.asked.drain(..few).collect();
+            inner.check = false;
+            let suspect = std::mem::take(&mut inner.suspect);
+            Work { asked, suspect, end: inner.closed && inner.asked.is_empty() }
+        })
     }
 }
 
 /// What the mover's thread does until it is told to end.
 pub fn run(shared: &Shared) {
+    let mut rounds = Rounds::default();
     loop {
         let retry_at = lock(&shared.rooms).retry_at();
-        let work = shared.mover.next(retry_at.or_else(|| lock(&shared.journal).next_due()));
+        let next = || {
+            let due = lock(&shared.journal).next_due();
+            due.into_iter().chain(rounds.next()).min()
+        };
+        let work = shared.mover.next(retry_at.or_else(next));
         if work.suspect {
             probe(shared);
         }
@@ -119,7 +116,7 @@ pub fn run(shared: &Shared) {
                     _ = asked.done.send(Err(error.clone()));
                 }
             }
-            None => serve(shared, work.asked, work.end),
+            None => serve(shared, &mut rounds, work.asked, work.end),
         }
         if work.end {
             return;
@@ -128,18 +125,22 @@ pub fn run(shared: &Shared) {
 }
 
 /// Moves the rooms that were asked for and those that are due, all in one commit.
-fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
+fn serve(shared: &Shared, rounds: &mut Rounds, mut asked: Vec<Asked>, ending: bool) {
     asked.sort_by(|a, b| a.room.cmp(&b.room)); // ascending keys are written far faster
-    let mut moves =
-        asked.iter().map(|asked| (&asked.room, asked.rules.clone())).collect::<Vec<_>>();
-    let due = if ending { Vec::new() } else { lock(&shared.journal).due() };
-    moves.extend(due.iter().map(|room| (room, None)));
-    if moves.is_empty() {
+    let of = |asked: &Asked| (asked.room.clone(), asked.rules.clone(), asked.look);
+    let mut moves = asked.iter().map(of).collect::<Vec<_>>();
+    if !ending {
+        let due = lock(&shared.journal).due();
+        moves.extend(due.into_iter().map(|room| (room, None, Look::Moving)));
+        moves.extend(rounds.due(shared).into_iter().map(|(room, look)| (room, None, look)));
+    }
+    if moves.is_empty() && !rounds.ends_sweep() {
         return;
     }
-    let results = match guarded(|| move_all(shared, &moves)) {
+    let results = match guarded(|| move_all(shared, rounds, &moves)) {
         Ok(results) => results,
         Err(trouble) => {
+            rounds.again();
             let suspect = matches!(trouble, Trouble::Redb(_));
             let error = trouble.into_error("move rooms");
             if suspect {
@@ -158,15 +159,13 @@ fn serve(shared: &Shared, mut asked: Vec<Asked>, ending: bool) {
 /// One commit of `rooms`, then the index. An error of one room is its own.
 fn move_all(
     shared: &Shared,
-    moves: &[(&RoomName, Option<Bytes>)],
+    rounds: &mut Rounds,
+    moves: &[(RoomName, Option<Bytes>, Look)],
 ) -> Result<Vec<Result<(), Error>>, Trouble> {
     let (entries, journal);
     {
         let held = lock(&shared.journal);
-        let of = |(room, _): &(&RoomName, _)| {
-            held.index.get(room).map(|unmoved| (unmoved.deletion, unmoved.entries.clone()))
-        };
-        entries = moves.iter().map(of).collect::<Vec<_>>();
+        entries = moves.iter().map(|(room, ..)| held.index.get(room).cloned()).collect::<Vec<_>>();
         journal = held.file.read()?;
     }
     let entries_table = journal.open_table(JOURNAL)?;
@@ -176,25 +175,26 @@ fn move_all(
     let mut moved = Vec::with_capacity(moves.len());
     {
         let mut tables = Tables::open(&txn)?;
-        for ((room, rules), unmoved) in moves.iter().zip(entries) {
-            let (deletion, entries) = unmoved.unwrap_or_default();
-            let newest = entries.back().map_or(0, |entry| entry.key);
-            let it = Move { room, deletion, entries: entries.into(), rules: rules.clone() };
+        for ((room, rules, look), unmoved) in moves.iter().zip(entries) {
+            let newest = unmoved.as_ref().and_then(|it| it.entries.back()).map_or(0, |it| it.key);
+            let it = Move { room, unmoved, rules: rules.clone(), look: *look };
             let retention = shared.settings.retention_of(room);
             match tables.move_room(it, &entries_table, retention, now()) {
                 Ok(written) => {
                     wrote |= written;
-                    moved.push((*room, newest));
+                    moved.push((room, newest));
                     results.push(Ok(()));
                 }
                 Err(Trouble::Ours(error)) => {
                     tracing::error!(%room, %error, "a room cannot be moved");
                     lock(&shared.journal).index.set_aside(room);
+                    rounds.pass_by(room);
                     results.push(Err(error));
                 }
                 Err(trouble) => return Err(trouble),
             }
         }
+        wrote |= rounds.plan(&tables.due, &mut tables.meta)?;
     }
     if wrote {
         txn.commit()?
@@ -215,7 +215,7 @@ fn move_all(
     Ok(results)
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(since.as_millis() as u64)
 }

@@ -1,18 +1,21 @@
 //! Moving one room: from journal entries to a snapshot, seats, chunks and keys.
 //!
+//! The same for a room that has nothing to move and whose oldest history is due to go, and for one
+//! that was deleted: then all its rows go, and what came after its deletion is a room of its own.
+//!
 //! First everything is read and decided, then it is written, so that a damaged row leaves the
 //! transaction, which other rooms share, as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::super::row::{self, Chunk, Keys, OpenChunk, RoomRow};
+use super::super::row::{self, Alarms, Chunk, Keys, OpenChunk, RoomRow};
 use super::super::{KEYS_KEPT, Message, Record, Retention, SeatRow};
-use super::file::{CHUNKS, KEYS, ROOMS, SEATS, Trouble, damaged};
-use super::index::Unread;
-use super::reader::{decode_row, gap, read_entry, rows_of};
+use super::file::{ALARMS, CHUNKS, DUE, DueKey, KEYS, META, ROOMS, SEATS, Trouble, damaged};
+use super::index::Unmoved;
+use super::reader::{current, gap, read_entry, rows_of};
 use crate::protocol::{RoomName, Sid, Timestamp};
 
 /// The tables of `rooms.redb`, open for one commit.
@@ -21,17 +24,31 @@ pub struct Tables<'t> {
     seats: Table<'t, (&'static str, u64), &'static [u8]>,
     chunks: Table<'t, (&'static str, u64), &'static [u8]>,
     keys: Table<'t, (&'static str, u64), &'static [u8]>,
+    alarms: Table<'t, &'static str, &'static [u8]>,
+    pub due: Table<'t, DueKey, &'static [u8]>,
+    pub meta: Table<'t, &'static str, &'static [u8]>,
 }
 
 /// A room to move.
 pub struct Move<'a> {
     pub room: &'a RoomName,
-    /// The second half of its epoch, should it have no row.
-    pub deletion: u64,
-    /// Its unmoved entries, oldest first.
-    pub entries: Vec<Unread>,
+    /// What is unmoved of it, if anything is.
+    pub unmoved: Option<Unmoved>,
     /// The rules' state, if it is told.
     pub rules: Option<Bytes>,
+    /// Whether its history, or its time to be idle, is to be looked at whatever is unmoved.
+    pub look: Look,
+}
+
+/// What brings the mover to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What is unmoved of it.
+    Moving,
+    /// The age of its history, or limits that have changed.
+    Trimming,
+    /// Somebody uses it.
+    Touched,
 }
 
 /// What was decided.
@@ -41,6 +58,13 @@ struct Plan {
     seats: BTreeMap<Sid, Option<SeatRow>>,
     /// Chunks that are new or have grown, with the bytes their row had.
     chunks: Vec<(OpenChunk, u64)>,
+    /// The due times of before, if they can be read, and the rules' alarm as it is now.
+    alarms: Option<Alarms>,
+    rules_alarm: Option<Timestamp>,
+    /// Whether the rows that are there belong to a room that was deleted.
+    erases: bool,
+    /// Whether something happened in the room.
+    is_event: bool,
 }
 
 impl<'t> Tables<'t> {
@@ -51,6 +75,9 @@ impl<'t> Tables<'t> {
             seats: txn.open_table(SEATS)?,
             chunks: txn.open_table(CHUNKS)?,
             keys: txn.open_table(KEYS)?,
+            alarms: txn.open_table(ALARMS)?,
+            due: txn.open_table(DUE)?,
+            meta: txn.open_table(META)?,
         })
     }
 
@@ -74,14 +101,37 @@ impl<'t> Tables<'t> {
         it: Move<'_>,
         journal: &impl ReadableTable<u64, &'static [u8]>,
     ) -> Result<Option<Plan>, Trouble> {
+        let (deletion, barrier, entries) = match &it.unmoved {
+            Some(unmoved) => (unmoved.deletion, unmoved.barrier(), &unmoved.entries),
+            None => (0, None, &VecDeque::new()),
+        };
         let stored = self.rooms.get(it.room.as_str())?;
         let row = match &stored {
-            Some(stored) => decode_row(it.room, stored.value())?,
-            None => RoomRow::new(it.deletion),
+            Some(stored) => current(it.room, stored.value(), barrier)?,
+            None => None,
         };
-        let mut plan = Plan { row, seats: BTreeMap::new(), chunks: Vec::new() };
+        let erases = row.is_none() && barrier.is_some();
+        let is_new = row.is_none();
+        let alarms = match self.alarms_of(it.room) {
+            Err(Trouble::Ours(_)) if erases => None, // they go with their room all the same
+            alarms => Some(alarms?),
+        };
+        let mut plan = Plan {
+            row: row.unwrap_or_else(|| RoomRow::new(deletion)),
+            seats: BTreeMap::new(),
+            chunks: Vec::new(),
+            alarms,
+            rules_alarm: alarms.and_then(|alarms| alarms.rules).filter(|_| !erases),
+            erases,
+            is_event: it.look == Look::Touched,
+        };
         let before = plan.row.clone();
-        for unread in it.entries.iter().filter(|entry| entry.key > before.moved) {
+        for unread in entries.iter().filter(|entry| entry.key > before.moved) {
+            plan.row.moved = unread.key;
+            if unread.deletes {
+                continue;
+            }
+            plan.is_event = true;
             for record in read_entry(journal, unread.key)?.records {
                 match record {
                     Record::Message(message) => {
@@ -93,16 +143,19 @@ impl<'t> Tables<'t> {
                     Record::Seat(seat) => _ = plan.seats.insert(seat.sid, Some(seat)),
                     Record::SeatLeft(sid) => self.leave(it.room, &mut plan, sid)?,
                     Record::SeatEnded(sid) => _ = plan.seats.insert(sid, None),
+                    Record::Alarm(when) => plan.rules_alarm = when,
+                    Record::State(state) => plan.row.rules = state,
+                    Record::Deleted => return Err(gap(it.room, unread.key)), // it would be last
                 }
             }
-            plan.row.moved = unread.key;
         }
         if let Some(rules) = it.rules {
             plan.row.rules = rules;
         }
         // Rules' state alone is no room: without a record there is nothing to write it beside.
-        let nothing = plan.row == before || (stored.is_none() && plan.row.moved == 0);
-        Ok((!nothing).then_some(plan))
+        let is_no_room = is_new && plan.row.moved == 0;
+        let is_same = plan.row == before && it.look == Look::Moving && !erases;
+        Ok((!is_no_room && !is_same).then_some(plan))
     }
 
     fn log(&self, room: &RoomName, plan: &mut Plan, message: Message) -> Result<(), Trouble> {
@@ -171,8 +224,12 @@ impl<'t> Tables<'t> {
         retention: &Retention,
         now: Timestamp,
     ) -> Result<(), Trouble> {
-        let Plan { mut row, seats, chunks } = plan;
+        let Plan { mut row, seats, chunks, alarms, rules_alarm: rules, erases, is_event } = plan;
         let name = room.as_str();
+        if erases {
+            self.erase(room, alarms)?;
+        }
+        let before = alarms.filter(|_| !erases).unwrap_or_default();
         for (sid, seat) in seats {
             match seat {
                 Some(seat) => {
@@ -189,29 +246,75 @@ impl<'t> Tables<'t> {
                 self.keys.insert((name, chunk.first), keys.as_slice())?;
             }
         }
-        self.trim_chunks(room, &mut row, retention, now)?;
+        let trim = self.trim_chunks(room, &mut row, retention, now)?;
         self.trim_keys(room, &mut row)?;
-        if row.newest == 0 && self.seats.range(rows_of(room))?.next().is_none() {
+        let is_seated = self.seats.range(rows_of(room))?.next().is_some();
+        if row.newest == 0 && !is_seated && rules.is_none() {
             // Never a message, no seat left: nothing is worth keeping, and nothing stays.
             self.rooms.remove(name)?;
-        } else {
-            self.rooms.insert(name, row.encode().as_slice())?;
+            return self.set_alarms(room, before, Alarms::default());
+        }
+        let idle = retention
+            .idle_delete
+            .filter(|_| !is_seated)
+            .map(|idle| before.idle.filter(|_| !is_event).unwrap_or(now.plus_ms(ms(idle))));
+        self.rooms.insert(name, row.encode().as_slice())?;
+        self.set_alarms(room, before, Alarms { rules, trim, idle })
+    }
+
+    /// Removes every row of a room.
+    fn erase(&mut self, room: &RoomName, alarms: Option<Alarms>) -> Result<(), Trouble> {
+        self.rooms.remove(room.as_str())?;
+        for table in [&mut self.seats, &mut self.chunks, &mut self.keys] {
+            table.retain_in(rows_of(room), |_, _| false)?;
+        }
+        match alarms {
+            Some(alarms) => self.set_alarms(room, alarms, Alarms::default()),
+            None => {
+                // Nobody knows any more which times were its own: they are looked for.
+                self.alarms.remove(room.as_str())?;
+                Ok(self.due.retain(|(_, _, name), _| name != room.as_str())?)
+            }
+        }
+    }
+
+    fn alarms_of(&self, room: &RoomName) -> Result<Alarms, Trouble> {
+        let stored = self.alarms.get(room.as_str())?.map(|row| Alarms::decode(row.value()));
+        let what = || format!("the alarms of room {room}");
+        Ok(stored.transpose().map_err(damaged(what))?.unwrap_or_default())
+    }
+
+    fn set_alarms(&mut self, room: &RoomName, before: Alarms, now: Alarms) -> Result<(), Trouble> {
+        let name = room.as_str();
+        if before == now {
+            return Ok(());
+        }
+        for (what, at) in before.times() {
+            self.due.remove((what, at.0, name))?;
+        }
+        for (what, at) in now.times() {
+            self.due.insert((what, at.0, name), [].as_slice())?;
+        }
+        match now == Alarms::default() {
+            true => _ = self.alarms.remove(name)?,
+            false => _ = self.alarms.insert(name, now.encode().as_slice())?,
         }
         Ok(())
     }
 
-    /// Lets go of the oldest chunks while the room has more than is kept.
+    /// Lets go of the oldest chunks while the room has more than is kept. Says when the next one
+    /// will be too old.
     fn trim_chunks(
         &mut self,
         room: &RoomName,
         row: &mut RoomRow,
         retention: &Retention,
         now: Timestamp,
-    ) -> Result<(), Trouble> {
-        let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
+    ) -> Result<Option<Timestamp>, Trouble> {
+        let age = ms(retention.age);
         loop {
             let mut oldest = self.chunks.range(rows_of(room))?;
-            let Some(chunk) = oldest.next() else { break };
+            let Some(chunk) = oldest.next() else { return Ok(None) };
             let (key, chunk) = chunk?;
             let first = key.value().1;
             let after = match oldest.next() {
@@ -227,7 +330,8 @@ impl<'t> Tables<'t> {
                 || now.since_ms(newest_time) > age
                 || row.chunk_bytes > retention.bytes;
             if !surplus {
-                break;
+                let due = newest_time.plus_ms(age.saturating_add(1));
+                return Ok((due.0 < u64::MAX).then_some(due));
             }
             self.chunks.remove((room.as_str(), first))?;
             row.chunk_bytes = row.chunk_bytes.saturating_sub(bytes);
@@ -236,7 +340,6 @@ impl<'t> Tables<'t> {
                 row.open = 0;
             }
         }
-        Ok(())
     }
 
     /// Lets go of the oldest keys beyond those that are promised.
@@ -258,4 +361,8 @@ impl<'t> Tables<'t> {
         }
         Ok(())
     }
+}
+
+fn ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,11 +4,10 @@
 //! line, and what waits is bounded by its bytes too.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
 use super::super::{Done, Error, Record};
-use super::{lock, wait};
+use super::bell::Bell;
 use crate::protocol::RoomName;
 
 /// The most appends that wait; then [`Error::Busy`].
@@ -44,7 +43,8 @@ fn bytes_of(record: &Record) -> usize {
             let tags = seat.tags.iter().map(|tag| tag.len() + 24).sum::<usize>();
             seat.name.len() + tags + seat.attachment.as_ref().map_or(0, String::len)
         }
-        Record::SeatLeft(_) | Record::SeatEnded(_) => 0,
+        Record::State(state) => state.len(),
+        Record::SeatLeft(_) | Record::SeatEnded(_) | Record::Alarm(_) | Record::Deleted => 0,
     }
 }
 
@@ -62,10 +62,7 @@ pub struct Work {
 
 /// The line.
 #[derive(Default)]
-pub struct Queue {
-    inner: Mutex<Inner>,
-    bell: Condvar,
-}
+pub struct Queue(Bell<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -74,81 +71,60 @@ struct Inner {
     trim: bool,
     suspect: bool,
     closed: bool,
-    /// The thread waits for the bell. Ringing costs a system call, also when nobody listens.
-    waits: bool,
-}
-
-impl Inner {
-    fn ring(&mut self, bell: &Condvar) {
-        if std::mem::take(&mut self.waits) {
-            bell.notify_one();
-        }
-    }
 }
 
 impl Queue {
     /// Takes an append, or gives it back with the reason.
     pub fn push(&self, append: Append) -> Result<(), (Done, Error)> {
-        let mut inner = lock(&self.inner);
-        if inner.closed {
-            return Err((append.done, Error::Closed));
-        }
-        let full = inner.bytes + append.bytes > WAITING_BYTES && !inner.appends.is_empty();
-        if full || inner.appends.len() == WAITING {
-            return Err((append.done, Error::Busy));
-        }
-        inner.bytes += append.bytes;
-        inner.appends.push_back(append);
-        inner.ring(&self.bell);
-        Ok(())
+        self.0.ring(|inner| {
+            if inner.closed {
+                return Err((append.done, Error::Closed));
+            }
+            let full = inner.bytes + append.bytes > WAITING_BYTES && !inner.appends.is_empty();
+            if full || inner.appends.len() == WAITING {
+                return Err((append.done, Error::Busy));
+            }
+            inner.bytes += append.bytes;
+            inner.appends.push_back(append);
+            Ok(())
+        })
     }
 
     /// Says that entries may be free to go.
     pub fn trim(&self) {
-        let mut inner = lock(&self.inner);
-        inner.trim = true;
-        inner.ring(&self.bell);
+        self.0.ring(|inner| inner.trim = true);
     }
 
     /// Says that the file could not be read.
     pub fn suspect(&self) {
-        let mut inner = lock(&self.inner);
-        inner.suspect = true;
-        inner.ring(&self.bell);
+        self.0.ring(|inner| inner.suspect = true);
     }
 
     /// Takes no more; the thread ends when it has done what it took.
     pub fn close(&self) {
-        let mut inner = lock(&self.inner);
-        inner.closed = true;
-        inner.ring(&self.bell);
+        self.0.ring(|inner| inner.closed = true);
     }
 
     /// Waits for something to do, at most until `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Work {
-        let mut inner = lock(&self.inner);
-        while inner.appends.is_empty() && !inner.trim && !inner.suspect && !inner.closed {
-            inner.waits = true;
-            let (woken, timed_out) = wait(&self.bell, inner, deadline);
-            inner = woken;
-            inner.waits = false;
-            if timed_out {
-                break;
+        let is_wanted = |inner: &Inner| {
+            !inner.appends.is_empty() || inner.trim || inner.suspect || inner.closed
+        };
+        self.0.wait(deadline, is_wanted, |inner| {
+            let mut work = Work::default();
+            let mut bytes = 0;
+            while let Some(append) = inner.appends.front() {
+                bytes += append.bytes;
+                if bytes > BATCH_BYTES && !work.appends.is_empty() {
+                    break;
+                }
+                inner.bytes -= append.bytes;
+                work.appends.extend(inner.appends.pop_front());
             }
-        }
-        let mut work = Work::default();
-        let mut bytes = 0;
-        while let Some(append) = inner.appends.front() {
-            bytes += append.bytes;
-            if bytes > BATCH_BYTES && !work.appends.is_empty() {
-                break;
-            }
-            inner.bytes -= append.bytes;
-            work.appends.extend(inner.appends.pop_front());
-        }
-        work.trim = std::mem::take(&mut inner.trim);
-        work.suspect = std::mem::take(&mut inner.suspect);
-        work.end = inner.closed && inner.appends.is_empty();
-        work
+            work.trim = std::mem::take(&mut inner.trim);
+            work.suspect = std::mem::take(&mut inner.suspect);
+            work.end = inner.closed && inner.appends.is_empty();
+            work
+        })
     }
 }

@@ -11,18 +11,20 @@
 //! - An entry may be in both, between the mover's two steps. The row says which entries it
 //!   includes, and these are skipped. A row that the mover has deleted says nothing: then every
 //!   entry that led there is still in the copy, and all together they come to nothing again.
+//! - If the first entry in the copy is the room's deletion, rows of before it are void: they are of
+//!   an older epoch. Rows of its own epoch were written after the copy was taken, and count.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
 
-use super::super::row::{self, Chunk, Entry, Keys, RoomRow};
+use super::super::row::{self, Alarms, Chunk, Entry, Keys, RoomRow};
 use super::super::standing::Standing;
 use super::super::{KEYS_KEPT, Message, Opened, Slice};
-use super::file::{CHUNKS, JOURNAL, KEYS, ROOMS, SEATS, Trouble, damaged};
+use super::file::{ALARMS, CHUNKS, JOURNAL, KEYS, ROOMS, SEATS, Trouble, damaged};
 use super::index::{Unmoved, Unread};
-use crate::protocol::{Epoch, KeyHash, RoomName};
+use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
 /// A room at one moment.
 pub struct View<'a> {
@@ -35,6 +37,9 @@ pub struct View<'a> {
     unmoved: VecDeque<Unread>,
     journal: ReadTransaction,
     rooms: ReadTransaction,
+    /// Whether the rooms' rows are this room's: not those of one that was deleted.
+    has_rows: bool,
+    alarm: Option<Option<Timestamp>>,
 }
 
 impl<'a> View<'a> {
@@ -49,17 +54,31 @@ impl<'a> View<'a> {
         let stored = rooms.open_table(ROOMS)?;
         let stored = ReadableTable::get(&stored, room.as_str())?;
         let deletion = unmoved.as_ref().map_or(deletion, |unmoved| unmoved.deletion);
+        let deleted = unmoved.as_ref().and_then(Unmoved::barrier);
         let row = match &stored {
-            Some(stored) => decode_row(room, stored.value())?,
-            None => RoomRow::new(deletion),
+            Some(stored) => current(room, stored.value(), deleted)?,
+            None => None,
         };
-        let row_bytes = stored.map_or(0, |stored| stored.value().len() as u64);
-        let (unmoved_newest, unmoved_bytes, mut unmoved) = match unmoved {
-            Some(unmoved) => (unmoved.newest, unmoved.bytes, unmoved.entries),
+        let has_rows = row.is_some();
+        let row = row.unwrap_or_else(|| RoomRow::new(deletion));
+        let row_bytes = stored.filter(|_| has_rows).map_or(0, |stored| stored.value().len() as u64);
+        let (unmoved_newest, unmoved_bytes, alarm, mut unmoved) = match unmoved {
+            Some(unmoved) => (unmoved.newest, unmoved.bytes, unmoved.alarm, unmoved.entries),
             None => Default::default(),
         };
         unmoved.retain(|entry| entry.key > row.moved);
-        Ok(Self { room, row, row_bytes, unmoved_newest, unmoved_bytes, unmoved, journal, rooms })
+        Ok(Self {
+            room,
+            row,
+            row_bytes,
+            unmoved_newest,
+            unmoved_bytes,
+            unmoved,
+            journal,
+            rooms,
+            has_rows,
+            alarm,
+        })
     }
 
     /// Whether moving the room would change nothing.
@@ -74,10 +93,12 @@ impl<'a> View<'a> {
         let mut standing = Standing {
             newest: self.row.newest,
             newest_time: self.row.newest_time,
+            rules: self.row.rules.clone(),
             ..Standing::default()
         };
         let seats = self.rooms.open_table(SEATS)?;
-        for seat in ReadableTable::range(&seats, rows_of(self.room))? {
+        let rows = ReadableTable::range(&seats, rows_of(self.room))?;
+        for seat in rows.take_while(|_| self.has_rows) {
             let (key, seat) = seat?;
             let what = || format!("seat {} of room {}", key.value().1, self.room);
             let seat = {
@@ -87,7 +108,7 @@ impl<'a> View<'a> {
             standing.seats.insert(seat.sid, seat);
         }
         let journal = self.journal.open_table(JOURNAL)?;
-        for unread in &self.unmoved {
+        for unread in self.unmoved.iter().filter(|entry| !entry.deletes) {
             for record in read_entry(&journal, unread.key)?.records {
                 standing.apply(record).map_err(|_| gap(self.room, unread.key))?;
             }
@@ -98,9 +119,25 @@ impl<'a> View<'a> {
             newest_time: standing.newest_time,
             oldest: self.row.oldest,
             seats: standing.seats.into_values().collect(),
-            rules: self.row.rules.clone(),
+            rules: standing.rules,
+            alarm: self.alarm()?,
             bytes: bytes + self.unmoved_bytes,
         })
+    }
+
+    /// When the rules want to be woken: entries know better than rows.
+    fn alarm(&self) -> Result<Option<Timestamp>, Trouble> {
+        match self.alarm {
+            Some(alarm) => Ok(alarm),
+            None if self.has_rows => {
+                let alarms = self.rooms.open_table(ALARMS)?;
+                let stored = ReadableTable::get(&alarms, self.room.as_str())?;
+                let what = || format!("the alarms of room {}", self.room);
+                let stored = stored.map(|row| Alarms::decode(row.value()));
+                Ok(stored.transpose().map_err(damaged(what))?.unwrap_or_default().rules)
+            }
+            None => Ok(None),
+        }
     }
 
     /// A piece of the log.
@@ -168,7 +205,8 @@ impl<'a> View<'a> {
     pub fn keys(&self) -> Result<Vec<(KeyHash, u64)>, Trouble> {
         let mut kept = VecDeque::new();
         let rows = self.rooms.open_table(KEYS)?;
-        for keys in ReadableTable::range(&rows, rows_of(self.room))? {
+        let rows = ReadableTable::range(&rows, rows_of(self.room))?;
+        for keys in rows.take_while(|_| self.has_rows) {
             let (key, keys) = keys?;
             let first = key.value().1;
             let what = || format!("keys {first} of room {}", self.room);
@@ -228,6 +266,19 @@ impl Page {
 /// All rows of a room in a table with many.
 pub fn rows_of(room: &RoomName) -> std::ops::RangeInclusive<(&str, u64)> {
     (room.as_str(), 0)..=(room.as_str(), u64::MAX)
+}
+
+/// A room from its row, unless that is of the room of this name before the deletion `deleted`.
+pub fn current(
+    room: &RoomName,
+    stored: &[u8],
+    deleted: Option<u64>,
+) -> Result<Option<RoomRow>, Trouble> {
+    match (decode_row(room, stored), deleted) {
+        (Ok(row), Some(deleted)) if row.deletion < deleted => Ok(None),
+        (Err(Trouble::Ours(_)), Some(_)) => Ok(None), // damaged, and gone with its room
+        (row, _) => row.map(Some),
+    }
 }
 
 /// A room from its row.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::{Database, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadableTable, ReadableTableMetadata, TableHandle as _};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::super::row::{self, IdentityRow, Marks};
-use super::super::{Error, Identity, Record};
-use super::file::{File, JOURNAL, META, ROOMS, SEATS, Trouble, damaged};
+use super::super::row::{self, IdentityRow, Marks, Sweep};
+use super::super::{Error, Identity, Record, Settings};
+use super::file::{ALARMS, File, JOURNAL, META, ROOMS, SEATS, Trouble, damaged};
 use super::moving::Tables;
+use super::rounds::SWEEP;
 use super::{Shared, journal, lock};
 use crate::protocol::{RoomName, Sid};
 
@@ -35,7 +36,11 @@ impl Shared {
                 match record {
                     Record::Seat(seat) => _ = seats.insert(seat.sid),
                     Record::SeatEnded(sid) => _ = seats.remove(sid),
-                    Record::Message(_) | Record::SeatLeft(_) => {}
+                    Record::Deleted => seats.clear(),
+                    Record::Message(_)
+                    | Record::SeatLeft(_)
+                    | Record::Alarm(_)
+                    | Record::State(_) => {}
                 }
             }
         })?;
@@ -65,11 +70,16 @@ fn take_drain(file: &File) -> Result<u64, Trouble> {
     }
 }
 
-/// Who the store is; when both files are new, somebody new. Files that do not belong together
+/// Who the store is; what an older version did not have is made. When both files are new, somebody new. Files that do not belong together
 /// are refused: rows say which entries they include by their keys.
-pub(super) fn identify(rooms: &Database, journal: &Database) -> Result<Identity, Trouble> {
+pub(super) fn identify(
+    rooms: &Database,
+    journal: &Database,
+    settings: &Settings,
+) -> Result<Identity, Trouble> {
     let mut txn = rooms.begin_write()?;
     txn.set_quick_repair(true);
+    let is_older = txn.list_tables()?.all(|table| table.name() != ALARMS.name());
     Tables::open(&txn)?;
     let (identity, is_new) = {
         let mut meta = txn.open_table(META)?;
@@ -79,12 +89,14 @@ pub(super) fn identify(rooms: &Database, journal: &Database) -> Result<Identity,
             None => {
                 let identity = new_identity()?;
                 meta.insert(IDENTITY, IdentityRow::encode(&identity).as_slice())?;
+                // There are no rooms to go through yet.
+                meta.insert(SWEEP, Sweep::of(&settings.limits(), None).encode().as_slice())?;
                 (identity, true)
             }
         }
     };
     let has_rooms = !txn.open_table(ROOMS)?.is_empty()?;
-    if is_new {
+    if is_new || is_older {
         txn.commit()?
     } else {
         txn.abort()?

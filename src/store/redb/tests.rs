@@ -12,7 +12,7 @@ use redb::{Database, ReadableTable, ReadableTableMetadata};
 use super::super::row::{self, Marks};
 use super::super::suite::{append, keyed, message, noise, room, say, seat, seqs, settings};
 use super::super::{KEYS_KEPT, Message, Retention};
-use super::file::{CHUNKS, JOURNAL};
+use super::file::{ALARMS, CHUNKS, DUE, JOURNAL};
 use super::*;
 use crate::protocol::{Epoch, Timestamp};
 use faulty::{Fault, Faulty};
@@ -404,7 +404,8 @@ fn a_damaged_row_is_named_and_holds_up_nobody_else() {
     assert!(damaged(store.hibernate(&room("bad"), None).err()));
     let asked = |name: &str| {
         let (done, moved) = mpsc::sync_channel(1);
-        store.shared.mover.ask(Asked { room: room(name), rules: None, done }).unwrap();
+        let (rules, look) = (None, Look::Moving);
+        store.shared.mover.ask(Asked { room: room(name), rules, look, done }).unwrap();
         moved.recv().unwrap()
     };
     assert!(damaged(asked("bad").err()));
@@ -685,4 +686,192 @@ fn a_store_may_be_let_go_of_in_an_answer() {
     may_go.send(()).unwrap();
     gone.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
     assert_eq!(open(&dir).open(&room("a")).unwrap().newest, 1);
+}
+
+/// Every table of both files, and in how many of its rows the name occurs.
+fn traces(dir: &tempfile::TempDir, name: &str) -> Vec<(String, usize)> {
+    let mut traces = Vec::new();
+    let occurs = |bytes: &[u8]| bytes.windows(name.len()).any(|some| some == name.as_bytes());
+    for file in [Name::Journal, Name::Rooms] {
+        let db = Database::open(dir.path().join(file.as_str())).unwrap();
+        let txn = redb::ReadableDatabase::begin_read(&db).unwrap();
+        for table in txn.list_tables().unwrap() {
+            let mut count = 0;
+            match redb::TableHandle::name(&table) {
+                "journal" => {
+                    for row in ReadableTable::iter(&txn.open_table(JOURNAL).unwrap()).unwrap() {
+                        count += usize::from(occurs(row.unwrap().1.value()));
+                    }
+                }
+                "due" => {
+                    for row in ReadableTable::iter(&txn.open_table(DUE).unwrap()).unwrap() {
+                        count += usize::from(row.unwrap().0.value().2 == name);
+                    }
+                }
+                one @ ("rooms" | "alarms" | "meta") => {
+                    let of_rooms = redb::TableDefinition::<&str, &[u8]>::new(one);
+                    for row in ReadableTable::iter(&txn.open_table(of_rooms).unwrap()).unwrap() {
+                        let (key, value) = row.unwrap();
+                        count += usize::from(key.value() == name || occurs(value.value()));
+                    }
+                }
+                many @ ("seats" | "chunks" | "keys") => {
+                    let per_room = redb::TableDefinition::<(&str, u64), &[u8]>::new(many);
+                    for row in ReadableTable::iter(&txn.open_table(per_room).unwrap()).unwrap() {
+                        count += usize::from(row.unwrap().0.value().0 == name);
+                    }
+                }
+                other => panic!("nobody looks into the table {other}"),
+            }
+            traces.push((redb::TableHandle::name(&table).to_owned(), count));
+        }
+    }
+    traces.retain(|(_, count)| *count > 0);
+    traces
+}
+
+/// A room with rows in every table, moved and unmoved, and one beside it.
+fn full(dir: &tempfile::TempDir) -> Redb {
+    let idle_delete = Some(Duration::from_secs(1 << 20));
+    let age = Duration::from_secs(1 << 20);
+    let retention = Retention { idle_delete, age, ..settings().retention };
+    let store = Redb::open(dir.path(), Settings { retention, ..settings() }).unwrap();
+    for name in ["attic-a", "attic-b"].map(room) {
+        let fresh = |seq| Message { time: Timestamp(now()), ..keyed(seq) };
+        let messages = (1..=300).map(|seq| Record::Message(fresh(seq))).collect();
+        append(&store, &name, messages).unwrap();
+        let alarm = Record::Alarm(Some(Timestamp(now() + 1_000_000_000)));
+        append(&store, &name, vec![Record::Seat(seat(1)), alarm]).unwrap();
+        store.hibernate(&name, Some(Bytes::from_static(b"rules"))).unwrap();
+        append(&store, &name, vec![Record::Message(fresh(301))]).unwrap();
+    }
+    store
+}
+
+#[test]
+fn nothing_of_a_deleted_room_is_left_in_any_table() {
+    let dir = dir();
+    let store = full(&dir);
+    drop(store);
+    let before = traces(&dir, "attic-a");
+    let tables = before.iter().map(|(table, _)| table.as_str()).collect::<Vec<_>>();
+    assert_eq!(tables, ["journal", "alarms", "chunks", "due", "keys", "rooms", "seats"]);
+
+    let store = open(&dir);
+    append(&store, &room("attic-a"), vec![Record::Deleted]).unwrap();
+    store.hibernate(&room("attic-a"), None).unwrap();
+    store.hibernate(&room("attic-b"), None).unwrap();
+    until(|| store.entries() == 0);
+    drop(store);
+    assert_eq!(traces(&dir, "attic-a"), []);
+    assert_eq!(traces(&dir, "attic-b").len(), 6);
+    assert_eq!(check(dir.path()).unwrap().damaged, [""; 0]);
+}
+
+/// Its rows are damaged, so it was set aside, and trimming had passed over its entries. They came
+/// back after the next start.
+#[test]
+fn a_damaged_room_can_be_deleted_and_does_not_come_back() {
+    let dir = dir();
+    let store = full(&dir);
+    store.hibernate(&room("attic-a"), None).unwrap();
+    drop(store);
+    tamper(&dir, Name::Rooms, |txn| {
+        let nonsense = b"nonsense".as_slice();
+        txn.open_table(ROOMS).unwrap().insert("attic-a", nonsense).unwrap();
+        txn.open_table(ALARMS).unwrap().insert("attic-a", nonsense).unwrap();
+    });
+    let store = open(&dir);
+    append(&store, &room("attic-a"), vec![Record::Message(message(302))]).unwrap();
+    assert!(store.ask_mover(&room("attic-a"), None, Look::Moving).is_err());
+    say(&store, &room("attic-c"), 1, 50);
+    for name in ["attic-b", "attic-c"] {
+        store.hibernate(&room(name), None).unwrap();
+    }
+    until(|| store.entries() == 1); // passed over
+    append(&store, &room("attic-a"), vec![Record::Deleted]).unwrap();
+    assert_eq!(store.open(&room("attic-a")).unwrap().newest, 0);
+    store.hibernate(&room("attic-a"), None).unwrap();
+    until(|| store.entries() == 0);
+    assert_eq!(open_again(store, &dir).open(&room("attic-a")).unwrap().newest, 0);
+    assert_eq!(traces(&dir, "attic-a"), []);
+}
+
+fn open_again(store: Redb, dir: &tempfile::TempDir) -> Redb {
+    drop(store);
+    open(dir)
+}
+
+/// What lies in the journal before a deletion may be half trimmed when the power goes.
+#[test]
+fn a_deletion_half_done_is_done_when_the_store_opens_again() {
+    let disk = Faulty::default();
+    let store = Redb::open_on(disk.clone(), settings()).unwrap();
+    let a = room("a");
+    say(&store, &a, 1, 200);
+    store.hibernate(&a, None).unwrap();
+    say(&store, &a, 201, 230);
+    append(&store, &a, vec![Record::Deleted]).unwrap();
+    let operations = {
+        let before = disk.operations();
+        store.hibernate(&a, None).unwrap();
+        until(|| store.entries() == 0);
+        disk.operations() - before
+    };
+    drop(store);
+    for cut in 0..operations {
+        let disk = Faulty::default();
+        let store = Redb::open_on(disk.clone(), settings()).unwrap();
+        say(&store, &a, 1, 200);
+        store.hibernate(&a, None).unwrap();
+        say(&store, &a, 201, 230);
+        let epoch = append(&store, &a, vec![Record::Deleted]).unwrap();
+        disk.cut_after(cut);
+        _ = store.hibernate(&a, None);
+        drop(store);
+        disk.forget_power_cut();
+        let store = Redb::open_on(disk.clone(), settings()).unwrap();
+        let opened = store.open(&a).unwrap();
+        assert_eq!((opened.newest, opened.epoch), (0, epoch), "cut after {cut}");
+        assert!(store.rooms(None, 9).unwrap().is_empty());
+        append(&store, &a, vec![Record::Message(message(1))]).unwrap();
+        store.hibernate(&a, None).unwrap();
+        assert_eq!(seqs(&store, &a, 1), [1]);
+    }
+}
+
+/// Nobody touches the room again: its history goes all the same when its time has come.
+#[test]
+fn history_that_becomes_too_old_goes_while_the_room_sleeps() {
+    let dir = dir();
+    let retention = Retention { age: Duration::from_millis(300), ..settings().retention };
+    let store = Redb::open(dir.path(), Settings { retention, ..settings() }).unwrap();
+    let fresh = |seq| Record::Message(Message { time: Timestamp(now()), ..keyed(seq) });
+    append(&store, &room("a"), (1..=200).map(fresh).collect()).unwrap();
+    store.hibernate(&room("a"), None).unwrap();
+    until(|| store.open(&room("a")).unwrap().oldest == 201);
+    let opened = store.open(&room("a")).unwrap();
+    assert_eq!((opened.newest, store.keys(&room("a")).unwrap().len()), (200, 200));
+    drop(store);
+    assert_eq!(check(dir.path()).unwrap().damaged, [""; 0]);
+}
+
+/// A store that lay still while its limits were changed, or that an older version wrote: all rooms
+/// are gone through once, by their names, and a restart on the way goes on from there.
+#[test]
+fn new_limits_hold_for_rooms_that_nobody_touches() {
+    let dir = dir();
+    let store = open(&dir);
+    let names = (100..700).map(|number| room(&format!("room-{number}"))).collect::<Vec<_>>();
+    for name in &names {
+        let messages = (1..=113).map(|seq| Record::Message(message(seq))).collect();
+        append(&store, name, messages).unwrap();
+    }
+    names.iter().for_each(|name| store.hibernate(name, None).unwrap());
+    drop(store);
+    let few =
+        Settings { retention: Retention { messages: 1, ..settings().retention }, ..settings() };
+    drop(Redb::open(dir.path(), few.clone()).unwrap());
+    let store = Redb::open(dir.path(), few).unwrap();
+    until(|| names.iter().all(|name| store.open(name).unwrap().oldest == 113));
 }

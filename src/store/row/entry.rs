@@ -39,7 +39,13 @@ enum RecordV1<'a> {
     Seat(Cow<'a, SeatRow>),
     SeatLeft(Sid),
     SeatEnded(Sid),
+    Alarm(Option<Timestamp>),
+    State(#[serde(borrow)] StateV1<'a>),
+    Deleted,
 }
+
+#[derive(Serialize, Deserialize)]
+struct StateV1<'a>(#[serde(serialize_with = "as_bytes")] &'a [u8]);
 
 /// A message, borrowed; also what a chunk consists of.
 #[derive(Serialize, Deserialize)]
@@ -59,6 +65,9 @@ pub fn encode_entry(room: &RoomName, deletion: u64, records: &[Record]) -> Vec<u
         Record::Seat(seat) => RecordV1::Seat(Cow::Borrowed(seat)),
         Record::SeatLeft(sid) => RecordV1::SeatLeft(*sid),
         Record::SeatEnded(sid) => RecordV1::SeatEnded(*sid),
+        Record::Alarm(when) => RecordV1::Alarm(*when),
+        Record::State(state) => RecordV1::State(StateV1(state)),
+        Record::Deleted => RecordV1::Deleted,
     });
     seal(&EntryV1 { room: room.as_str(), deletion, records: records.collect() })
 }
@@ -72,6 +81,9 @@ impl Entry {
             RecordV1::Seat(seat) => Record::Seat(seat.into_owned()),
             RecordV1::SeatLeft(sid) => Record::SeatLeft(sid),
             RecordV1::SeatEnded(sid) => Record::SeatEnded(sid),
+            RecordV1::Alarm(when) => Record::Alarm(when),
+            RecordV1::State(StateV1(state)) => Record::State(Bytes::copy_from_slice(state)),
+            RecordV1::Deleted => Record::Deleted,
         });
         Ok(Self {
             room: entry.room.parse().map_err(|_| DecodeError::Body)?,

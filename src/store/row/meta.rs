@@ -56,3 +56,34 @@ pub fn encode_drain(spread_ms: u64) -> Vec<u8> {
 pub fn decode_drain(sealed: &[u8]) -> Result<u64, DecodeError> {
     unseal(sealed)
 }
+
+/// How far the rooms have been gone through since what is kept of them was last changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// A checksum of the limits.
+    limits: u32,
+    /// The last room that was looked at, or nothing before the first; `None`: all were.
+    pub after: Option<String>,
+}
+
+impl Sweep {
+    /// A sweep for these limits.
+    pub fn of(limits: &impl std::fmt::Debug, after: Option<String>) -> Self {
+        Self { limits: crc32fast::hash(format!("{limits:?}").as_bytes()), after }
+    }
+
+    /// Whether it is for the same limits.
+    pub fn is_for(&self, other: &Self) -> bool {
+        self.limits == other.limits
+    }
+
+    /// The row.
+    pub fn encode(&self) -> Vec<u8> {
+        seal(self)
+    }
+
+    /// A sweep from its row.
+    pub fn decode(sealed: &[u8]) -> Result<Self, DecodeError> {
+        unseal(sealed)
+    }
+}

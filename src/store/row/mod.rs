@@ -8,6 +8,7 @@
 //! - Decoding arbitrary bytes gives an error: never a panic, nor an allocation out of proportion.
 //! - Enums only ever grow at their end; anything else is a new version. A golden test holds each.
 
+mod alarms;
 mod chunk;
 mod entry;
 mod meta;
@@ -17,9 +18,10 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use alarms::{Alarms, IDLE, RULES, TRIM};
 pub use chunk::{Chunk, Keys, OpenChunk};
 pub use entry::{BODY_BYTES, Entry, encode_entry};
-pub use meta::{IdentityRow, Marks, decode_drain, encode_drain};
+pub use meta::{IdentityRow, Marks, Sweep, decode_drain, encode_drain};
 pub use room::RoomRow;
 
 use super::SeatRow;

@@ -88,6 +88,19 @@ fn what_version_1_wrote_is_still_written_and_read() {
     let marks = Marks { store: 258, next: 3, deletion: 2 };
     assert_eq!(hex(&marks.encode()), MARKS);
     assert_eq!(Marks::decode(&unhex(MARKS)), Ok(marks));
+    let later =
+        [Record::Alarm(Some(Timestamp(300))), Record::State("rules".into()), Record::Deleted];
+    let entry = encode_entry(&room("lobby"), 3, &later);
+    assert_eq!(hex(&entry), LATER_ENTRY);
+    let decoded = Entry { room: room("lobby"), deletion: 3, records: later.into() };
+    assert_eq!(Entry::decode(&entry), Ok(decoded));
+    let (rules, trim, idle) = (Some(Timestamp(300)), None, Some(Timestamp(1)));
+    let alarms = Alarms { rules, trim, idle };
+    assert_eq!(hex(&alarms.encode()), ALARMS);
+    assert_eq!(Alarms::decode(&unhex(ALARMS)), Ok(alarms));
+    let sweep = Sweep::of(&"limits", Some("lobby".into()));
+    assert_eq!(hex(&sweep.encode()), SWEEP);
+    assert_eq!(Sweep::decode(&unhex(SWEEP)), Ok(sweep));
     assert_eq!(hex(&encode_drain(1500)), DRAIN);
     assert_eq!(decode_drain(&unhex(DRAIN)), Ok(1500));
 }
@@ -104,6 +117,9 @@ const KEYS: &str = "0172d884d40301007369787465656e2062797465206b6579";
 const IDENTITY: &str =
     "0198ee6ae882020101010101010101010101010101010101010101010101010101010101010101";
 const MARKS: &str = "012d47b3a082020302";
+const LATER_ENTRY: &str = "01aa4c94f6056c6f62627903030401ac02050572756c657306";
+const ALARMS: &str = "01cdc95c0b01ac02000101";
+const SWEEP: &str = "0168ec93a1e9c4e9c40101056c6f626279";
 const DRAIN: &str = "01644186fbdc0b";
 
 fn unhex(text: &str) -> Vec<u8> {

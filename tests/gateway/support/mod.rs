@@ -182,6 +182,11 @@ impl House {
         assert_ne!(self.operate(room, "hibernate").await["state"], "awake");
     }
 
+    /// Has a room deleted; says with which status.
+    pub async fn delete(&self, room: &str) -> u16 {
+        self.operator("DELETE", &format!("/v1/rooms/{room}"), "").await.status
+    }
+
     /// Waits until a room is in a state.
     pub async fn until(&self, room: &str, is: impl Fn(&Value) -> bool) -> Value {
         let waiting = async {

@@ -1,6 +1,9 @@
 //! What the gateway does: turns of the keeper, time, crashes, retention.
 
+use dormouse::protocol::Timestamp;
+
 use super::*;
+use crate::driver::BEGIN;
 
 impl World {
     /// The keeper takes some of the answers that there are, some of the mail, and a turn.
@@ -21,6 +24,13 @@ impl World {
         let naps = keeper.naps;
         let may_go = keeper.turn(now, answers, letters, &mut self.disk);
         self.naps += keeper.naps - naps;
+        self.seated.extend(keeper.seated.drain(..));
+        if let Some(ringing) = self.ringing
+            && let Some(at) = keeper.answers.iter().position(|(ticket, _)| *ticket == ringing)
+        {
+            let pause = if keeper.answers.swap_remove(at).1.is_ok() { 20 } else { 1_000 };
+            (self.ringing, self.ring_at) = (None, self.now_ms + pause);
+        }
         if may_go && self.mailbox.is_empty() {
             self.trace.say(|| "        the keeper retires".into());
             let keeper = self.keeper.take().expect("it had a turn");
@@ -47,6 +57,8 @@ impl World {
         for _ in 0..1_000 {
             if self.has_mail() && self.keeper.as_ref().is_none_or(Driver::wants_mail) {
                 self.turn(Vec::new(), usize::MAX);
+            } else if self.is_alarm_due() {
+                self.ring();
             } else if let Some(at) = self.disk.first_but_appends() {
                 let answer = self.disk.answer(at);
                 self.turn(vec![answer], 0);
@@ -65,7 +77,30 @@ impl World {
     }
 
     pub fn deadline(&self) -> Option<u64> {
-        self.keeper.as_ref().and_then(Driver::deadline)
+        let keeper = self.keeper.as_ref().and_then(Driver::deadline);
+        keeper.into_iter().chain(self.alarm_at()).min()
+    }
+
+    /// When the clock has to look at the room, if it has to.
+    fn alarm_at(&self) -> Option<u64> {
+        let due = self.disk.engine.due(Timestamp(0), &Default::default(), 1).unwrap();
+        let at = due.next.filter(|_| self.ringing.is_none())?;
+        let mut ms = at.0.saturating_sub(BEGIN).max(self.ring_at).max(self.now_ms);
+        while moment(ms).wall < at {
+            ms += 1_000; // the wall clock is set back
+        }
+        Some(ms)
+    }
+
+    fn is_alarm_due(&self) -> bool {
+        self.alarm_at().is_some_and(|at| at <= self.now_ms)
+    }
+
+    /// The clock says that an alarm is due, if it is.
+    pub fn ring(&mut self) {
+        if self.is_alarm_due() {
+            self.ringing = Some(self.operate(Operation::Ring));
+        }
     }
 
     /// Time goes by; everything that is due on the way happens when it is due.
@@ -86,6 +121,7 @@ impl World {
         self.keeper = None;
         self.keepers += 1;
         self.mailbox.clear();
+        self.ringing = None;
         self.disk.crash();
         self.spread = match self.disk.engine.seated().unwrap().is_empty() {
             true => Found::Wanted,
@@ -97,7 +133,8 @@ impl World {
         }
         self.links.clear();
         self.clients.iter_mut().for_each(|client| client.link = None);
-        self.history.push(Event::Found { log: self.log() });
+        let log = self.log();
+        self.note(None, Event::Found { log });
         if self.spread != Found::Wanted {
             self.begin(); // the dispatcher begins keepers of seats it finds
         }
@@ -107,6 +144,6 @@ impl World {
     pub fn trim(&mut self, oldest: u64) {
         let oldest = self.disk.trim(oldest);
         self.trace.say(|| format!("        trimmed before {oldest}"));
-        self.history.push(Event::Trimmed { oldest });
+        self.note(None, Event::Trimmed { oldest });
     }
 }

@@ -1,6 +1,11 @@
 //! What people do: their wishes become mail.
 
+use dormouse::protocol::v1::{History, PageFrom};
+
 use super::*;
+
+/// Requests for pages are numbered from here on, apart from publishes.
+const PAGES: u64 = 1_000_000;
 
 impl World {
     /// Lets a client do what it wishes.
@@ -59,7 +64,7 @@ impl World {
         let connection = self.here(client);
         let Said { text, key, .. } = &self.said[number];
         let (text, key) = (text.clone(), key.clone());
-        self.history.push(Event::Sent { text: text.clone() });
+        self.note(Some(connection), Event::Sent { text: text.clone() });
         let link = self.links.get_mut(&connection).expect("it is connected");
         link.asked.insert(number as u64, number);
         let (id, payload) = (Some(number as u64), Payload::Json(format!("\"{text}\"")));
@@ -97,6 +102,7 @@ impl World {
             .map(|opened| (Position { epoch: opened.epoch, seq: opened.newest }, opened.oldest));
         let mut link = Link::new(connection, framing, client, &self.settings.outbox);
         (link.since, link.history) = (since.as_ref().map(|since| since.seq), history);
+        link.since_epoch = since.as_ref().and_then(|since| since.epoch);
         let join = Join {
             connection,
             profile: person.profile,
@@ -120,6 +126,24 @@ impl World {
             self.owe(before);
         }
         self.post(connection, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox)));
+    }
+
+    /// A member asks for a page of the log.
+    pub fn ask_for_a_page(&mut self, dice: &mut Dice) {
+        let can =
+            |link: &&Link| link.is_open() && link.is_seated() && link.framing != Framing::Seed;
+        let all: Vec<_> = self.links.values().filter(can).map(|link| link.connection).collect();
+        if all.is_empty() {
+            return;
+        }
+        let (connection, seq) = (dice.pick(&all), dice.below(20) as u64);
+        let from = dice.pick(&[PageFrom::Newest, PageFrom::Before(seq + 1), PageFrom::After(seq)]);
+        self.pages += 1;
+        let (id, limit) = (PAGES + self.pages, Some(dice.pick(&[1, 3, 100])));
+        self.links.get_mut(&connection).expect("it is there").pages.insert(id, from);
+        let history = History { id: Some(id), from, limit };
+        let mail = Mail::History { connection, history, side: None };
+        self.post(connection, Letter::Mail(mail, None));
     }
 
     pub(super) fn leave(&mut self, client: usize, how: Gone) {

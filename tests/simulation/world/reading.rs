@@ -1,5 +1,7 @@
 //! What people see: frames become what they remember, and events for the judge.
 
+use dormouse::protocol::v1::PageFrom;
+
 use super::*;
 
 impl World {
@@ -29,7 +31,9 @@ impl World {
             }
             Some(End::Unwell) => (Gone::Lost, 1_000),
             Some(End::BehindRetention(oldest)) => (Gone::BehindRetention { oldest }, 0),
-            Some(End::AnotherLog) => panic!("the memory engine has one log only"),
+            // Its room was deleted, and it looked before it was told.
+            Some(End::AnotherLog) if !self.disk.lives().is_empty() => (Gone::Lost, 0),
+            Some(End::AnotherLog) => panic!("there was one log only"),
         };
         let link = self.links.get_mut(&connection).expect("it is connected");
         link.close();
@@ -82,14 +86,34 @@ impl World {
                     person.session = frame.session;
                     person.epoch = position.epoch.parse().ok();
                 }
+                // A position in a log that is gone is one in none.
+                let is_of_it = link.since_epoch.map(|it| it.to_string()) == Some(position.epoch);
+                assert!(is_of_it || link.since.is_none() || frame.why.as_deref() == Some("epoch"));
                 Event::Welcome {
                     link: connection.0,
-                    since: link.since,
+                    since: link.since.filter(|_| is_of_it),
                     history: link.history,
                     newest: position.seq,
-                    why: frame.why,
+                    why: frame.why.filter(|_| is_of_it),
                 }
             }
+            "page" => {
+                let from = link.pages.remove(&frame.id.unwrap()).expect("it was asked for");
+                let (before, after) = match from {
+                    PageFrom::Newest => (None, None),
+                    PageFrom::Before(before) => (Some(before), None),
+                    PageFrom::After(after) => (None, Some(after)),
+                };
+                let messages = frame.messages.into_iter().map(|it| (it.seq, it.data)).collect();
+                Event::Page {
+                    link: connection.0,
+                    before,
+                    after,
+                    messages,
+                    more: frame.more.unwrap(),
+                }
+            }
+            "error" if link.pages.remove(&frame.id.unwrap()).is_some() => return,
             "ok" => {
                 let Some(number) = link.asked.remove(&frame.id.unwrap()) else {
                     panic!("an answer to nothing, or a second one")
@@ -105,6 +129,6 @@ impl World {
             }
             _ => return,
         };
-        self.history.push(event);
+        self.note(Some(connection), event);
     }
 }

@@ -1,6 +1,6 @@
 //! The power goes after the n-th write or sync of a scripted run, for every n there is.
 //!
-//! The script says, sleeps, trims and restarts; each cut leaves images with what the disk had not
+//! The script says, sleeps, trims, deletes and restarts; each cut leaves images with what the disk had not
 //! synced kept in part, reordered or torn. Each image must open, hold every acknowledged append in
 //! its place and, of the others, the first few, each whole; and it must go on from there.
 
@@ -60,7 +60,29 @@ fn script() -> Vec<Step> {
             steps.push(Step::Say(vec![(0, vec![ended.clone()])]));
         }
     }
-    steps.extend([Step::Sleep(2), Step::Sleep(0), Step::Say(vec![(1, messages(1, 1))])]);
+    let alarm = |at| Record::Alarm(Some(Timestamp(at)));
+    let knows = Record::State(Bytes::from_static(b"something"));
+    steps.extend([
+        Step::Say(vec![(0, vec![alarm(7), knows]), (1, vec![alarm(8)])]),
+        Step::Sleep(2),
+        Step::Sleep(0),
+        Step::Say(vec![(1, messages(1, 1)), (0, vec![Record::Alarm(None)])]),
+    ]);
+    // Rooms that are deleted, moved and unmoved, and what comes after them.
+    let anew = |count| (1..=count).map(|seq| Record::Message(said(seq))).collect::<Vec<_>>();
+    steps.extend([
+        Step::Say(vec![
+            (2, vec![Record::Deleted]),
+            (1, [messages(1, 1), vec![Record::Deleted]].concat()),
+        ]),
+        Step::Sleep(2),
+        Step::Say(vec![(2, [vec![seated(5)], anew(2)].concat())]),
+        Step::Sleep(1),
+        Step::Say(vec![(0, vec![Record::Deleted])]),
+        Step::Say(vec![(0, anew(3))]),
+        Step::Sleep(0),
+        Step::Say(vec![(1, anew(1))]),
+    ]);
     steps
 }
 
@@ -141,6 +163,8 @@ fn judge(store: &Redb, told: &Told, case: &str) -> [u64; 3] {
             newest: opened.newest,
             newest_time: opened.newest_time,
             seats: opened.seats.into_iter().map(|seat| (seat.sid, seat)).collect(),
+            alarm: opened.alarm,
+            rules: opened.rules,
         }
     });
     let mut expected = told.acked.clone();

@@ -1,0 +1,251 @@
+//! The process's one clock: it rings the alarms of rooms, and has rooms deleted that were idle for
+//! too long.
+//!
+//! It knows nothing by itself. What is due it asks of the store, where due times lie in order
+//! however many rooms sleep; then it hands the room's keeper a letter and waits for the answer. What
+//! came due while the process was down is due when it starts.
+//!
+//! ```text
+//!  store.due ──▶ in hand (bounded) ──▶ keeper: Ring, DeleteIdle ──▶ done: the store knows
+//!      ▲                                        │
+//!      └── a record was written, time passes ◀──┴──▶ failed: again after a pause that doubles
+//! ```
+//!
+//! - Nothing is forgotten: an alarm stays due until the record of what was done about it is durable.
+//! - Alarms are wall time. The timer is monotonic, and looks at the wall clock every ten seconds at
+//!   the latest: one that was set forward makes alarms ring by then, one that was set back makes
+//!   them wait for the time that was said. None rings early.
+//! - A room that sets itself alarms in the past is rung fifty times a second at most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::Dispatcher;
+use crate::keeper::state::Operation;
+use crate::protocol::{RoomName, Timestamp};
+use crate::store::{Cause, Due};
+
+/// The most rooms that are dealt with at once.
+const AT_ONCE: usize = 256;
+
+/// The most rooms that are remembered: those at once, and those that failed.
+const IN_HAND: usize = 1_024;
+
+/// The longest until the store is asked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a room is left alone that was just dealt with.
+const REST: Duration = Duration::from_millis(20);
+
+/// The pause after the first failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What the clock has in hand.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// There may be something due earlier than was known.
+    nudge: Notify,
+    hand: Mutex<BTreeMap<RoomName, Hand>>,
+}
+
+/// A room that the clock deals with.
+#[derive(Debug, Clone, Copy)]
+struct Hand {
+    /// When it may be dealt with again; `None` while it is.
+    until: Option<Instant>,
+    /// How often in a row it failed.
+    failures: u32,
+}
+
+impl Clock {
+    /// An alarm was set.
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// How often in a row a room could not be dealt with.
+    pub(super) fn failures(&self, room: &RoomName) -> u32 {
+        self.hand().get(room).map_or(0, |hand| hand.failures)
+    }
+
+    /// Takes a room in hand, if there is space.
+    fn take(&self, room: &RoomName) -> bool {
+        let mut hand = self.hand();
+        let fits = hand.len() < IN_HAND || hand.contains_key(room);
+        if fits {
+            let failures = hand.get(room).map_or(0, |hand| hand.failures);
+            hand.insert(room.clone(), Hand { until: None, failures });
+        }
+        fits
+    }
+
+    fn done(&self, room: &RoomName, succeeded: bool) {
+        if let Some(hand) = self.hand().get_mut(room) {
+            hand.failures = if succeeded { 0 } else { hand.failures.saturating_add(1) };
+            let pause = match hand.failures {
+                0 => REST,
+                failures => {
+                    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+                }
+            };
+            hand.until = Some(Instant::now() + pause);
+        }
+    }
+
+    /// The rooms to leave alone now, until when the first of them is, and how many fail.
+    fn resting(&self) -> (BTreeSet<RoomName>, Option<Instant>, usize) {
+        let now = Instant::now();
+        let mut hand = self.hand();
+        hand.retain(|_, hand| hand.failures > 0 || hand.until.is_none_or(|until| until > now));
+        let rests = |hand: &Hand| hand.until.is_none_or(|until| until > now);
+        let resting = hand.iter().filter(|(_, hand)| rests(hand));
+        let first = hand.values().filter_map(|hand| hand.until).filter(|until| *until > now).min();
+        let failing = hand.values().filter(|hand| hand.failures > 0).count();
+        (resting.map(|(room, _)| room.clone()).collect(), first, failing)
+    }
+
+    fn hand(&self) -> MutexGuard<'_, BTreeMap<RoomName, Hand>> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dispatcher {
+    /// Deals with what comes due, for as long as it is polled.
+    pub async fn keep_time(&self) {
+        let mut at_work = JoinSet::new();
+        let clock = &self.shared.clock;
+        loop {
+            while at_work.try_join_next().is_some() {}
+            let (skip, rested, failing) = clock.resting();
+            self.shared.metrics.alarms_failing.set(failing as i64);
+            let (now, at) = (wall(), Instant::now());
+            let limit = AT_ONCE - at_work.len().min(AT_ONCE);
+            let due = match limit {
+                0 => Ok(Due::default()),
+                _ => self.shared.store.run(move |engine| engine.due(now, &skip, limit)).await,
+            };
+            let Due { rooms, next } = due.unwrap_or_else(|error| {
+                tracing::warn!(%error, "alarms wait");
+                Due { rooms: Vec::new(), next: Some(now.plus_ms(1_000)) }
+            });
+            let mut more = rooms.len() == limit && limit > 0;
+            for (_, room, cause) in rooms {
+                let taken = clock.take(&room);
+                more &= taken; // else there is no space before one of those in hand is done
+                if taken {
+                    let dispatcher = self.clone();
+                    at_work.spawn(async move {
+                        let succeeded = dispatcher.deal_with(&room, cause).await;
+                        dispatcher.shared.clock.done(&room, succeeded);
+                    });
+                }
+            }
+            let next = next.map(|next| at + Duration::from_millis(next.since_ms(now)));
+            let until = [next, rested, Some(at + LOOK_AGAIN)].into_iter().flatten().min();
+            let until = if more { Some(at) } else { until };
+            tokio::select! {
+                () = clock.nudge.notified() => {}
+                Some(_) = at_work.join_next() => {}
+                () = sleep_until(until.unwrap_or(at)) => {}
+            }
+        }
+    }
+
+    /// Says whether that need not be tried again.
+    async fn deal_with(&self, room: &RoomName, cause: Cause) -> bool {
+        let metrics = &self.shared.metrics;
+        match cause {
+            Cause::Alarm => {
+                let rung = self.send(room, Operation::Ring).await;
+                metrics.alarms.of(if rung.is_ok() { "rung" } else { "failed" }).inc();
+                if let Err(error) = &rung {
+                    tracing::warn!(%room, %error, "an alarm is tried again later");
+                }
+                rung.is_ok()
+            }
+            Cause::Idle => match self.send(room, Operation::DeleteIdle).await {
+                Ok(seen) if seen.state == "deleted" => {
+                    metrics.rooms_deleted.of("idle").inc();
+                    true
+                }
+                Ok(_) => {
+                    let name = room.clone();
+                    self.shared.store.run(move |engine| engine.touch(&name)).await.is_ok()
+                }
+                Err(_) => false,
+            },
+        }
+    }
+}
+
+fn wall() -> Timestamp {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(wall.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Engine as _, Memory, Record, Store};
+
+    /// Opening the room fails: the alarm is kept, shown to fail, and rung once that is over.
+    #[tokio::test]
+    async fn an_alarm_that_fails_is_kept_and_shown_and_tried_again() {
+        let (memory, room) = (Memory::new(1), "lobby".parse::<RoomName>().unwrap());
+        memory.append(&room, vec![Record::Alarm(Some(Timestamp(7)))], Box::new(|_| {}));
+        memory.fail_next_open();
+        let config = crate::config::Config::default();
+        let dispatcher = Dispatcher::new(config.keeper, Store::new(memory), Arc::default());
+        let metrics = dispatcher.shared.metrics.clone();
+        let failed = async {
+            while metrics.alarms.of("failed").get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let alarm = dispatcher.inspect(&room).await.unwrap().unwrap().alarm.unwrap();
+            assert_eq!((alarm.due, alarm.failures), (Timestamp(7), 1));
+            while metrics.alarms.of("rung").get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(dispatcher.inspect(&room).await.unwrap().unwrap().alarm, None);
+        };
+        tokio::select! {
+            () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
+            done = tokio::time::timeout(Duration::from_secs(60), failed) => done.unwrap(),
+        }
+        let due = dispatcher.shared.store.engine().due(wall(), &BTreeSet::new(), 9).unwrap();
+        assert_eq!(due, Due::default(), "it rang once");
+    }
+
+    /// Whatever fails for how long, what is kept of it is bounded, and the pauses grow.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_hand_is_bounded_and_pauses_grow() {
+        let clock = Clock::default();
+        let name = |number: usize| format!("room-{number}").parse::<RoomName>().unwrap();
+        assert!((0..IN_HAND).all(|number| clock.take(&name(number))));
+        assert!(!clock.take(&name(IN_HAND)), "there is no space");
+        clock.done(&name(0), true);
+        tokio::time::advance(REST).await;
+        assert_eq!(clock.resting().0.len(), IN_HAND - 1);
+        assert!(clock.take(&name(IN_HAND)));
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            clock.take(&name(1));
+            clock.done(&name(1), false);
+            let (resting, first, failing) = clock.resting();
+            assert!(resting.contains(&name(1)) && failing == 1);
+            let pause = first.unwrap() - Instant::now();
+            tokio::time::advance(pause).await;
+            assert!(!clock.resting().0.contains(&name(1)));
+            pauses.push(pause.as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    }
+}
