@@ -23,6 +23,9 @@
 //! | [`protocol`] | the words on the wire |
 //! | [`telemetry`] | every metric's name; where log lines go |
 //!
+//! Beside the house stands [`client`], for whoever comes to visit: it shares nothing with the rooms above
+//! but the protocol's page.
+//!
 //! # The path of a message
 //!
 //! A V, down once and up once: two bounded queues, one decode, one encode per framing that all
@@ -59,3 +62,6 @@ pub mod store;
 pub mod protocol;
 
 pub mod telemetry;
+
+#[cfg(feature = "client")]
+pub mod client;

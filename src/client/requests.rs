@@ -1,0 +1,145 @@
+//! Requests that are not answered yet: pages, members, changes of the seat, direct messages.
+//!
+//! What can be asked twice without harm is asked again after a lost connection. A direct message cannot:
+//! nobody knows whether it arrived, and its sender is told that.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::data::{Data, Member, Message, To};
+use super::error::{Error, Lost};
+use super::frames::Say;
+use super::framing::Raw;
+
+/// As many wait at once; the gateway takes 64 with the publishes.
+pub(super) const REQUESTS: usize = 32;
+
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    History { before: Option<u64>, after: Option<u64>, limit: Option<u32> },
+    Members { after: Option<String> },
+    Set { attachment: Option<Value>, tags: Option<Vec<String>> },
+    Direct { to: To, data: Data },
+}
+
+#[derive(Debug)]
+pub(super) enum Answer {
+    Page(Page),
+    Members { members: Vec<Member>, more: bool },
+    Done { reached: u64 },
+}
+
+/// A page of the log, oldest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Whether there is more in the direction of the request.
+    pub more: bool,
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Answer, Error>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    waiting: VecDeque<Waiting>,
+    paused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    ask: Ask,
+    is_said: bool,
+    reply: Reply,
+}
+
+impl Ask {
+    pub fn frame(&self, id: u64) -> Raw {
+        let say = match self {
+            Self::History { before, after, limit } => {
+                Say::History { id, before: *before, after: *after, limit: *limit }
+            }
+            Self::Members { after } => Say::Members { id, after: after.as_deref() },
+            Self::Set { attachment, tags } => {
+                Say::Set { id, attachment: attachment.as_ref(), tags: tags.as_deref() }
+            }
+            Self::Direct { to, data } => {
+                let (json, bytes) = data.halves();
+                return Say::Publish { id, key: None, to: Some(to), data: json }.frame(bytes);
+            }
+        };
+        say.frame(None)
+    }
+}
+
+impl Requests {
+    pub fn push(&mut self, id: u64, ask: Ask, reply: Reply) -> Result<(), Error> {
+        // Nobody waits any more for those that were given up before they were said.
+        self.waiting.retain(|it| it.is_said || !it.reply.is_closed());
+        if self.waiting.len() >= REQUESTS {
+            return Err(Error::Busy(REQUESTS));
+        }
+        self.waiting.push_back(Waiting { id, ask, is_said: false, reply });
+        Ok(())
+    }
+
+    pub fn next(&mut self, now: Instant) -> Option<Raw> {
+        if !self.has_next(now) {
+            return None;
+        }
+        let next = self.waiting.iter_mut().find(|it| !it.is_said)?;
+        next.is_said = true;
+        Some(next.ask.frame(next.id))
+    }
+
+    pub fn has_next(&self, now: Instant) -> bool {
+        self.paused_until.is_none_or(|it| it <= now) && self.waiting.iter().any(|it| !it.is_said)
+    }
+
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.paused_until.filter(|_| !self.waiting.is_empty())
+    }
+
+    pub fn is_owed(&self) -> bool {
+        self.waiting.iter().any(|it| it.is_said)
+    }
+
+    /// What was asked, if that was an answer to a request of ours.
+    pub fn settle(&mut self, id: u64, outcome: Result<Answer, Error>) -> Option<Ask> {
+        let at = self.waiting.iter().position(|it| it.id == id)?;
+        let waiting = self.waiting.remove(at)?;
+        let _ = waiting.reply.send(outcome); // whoever gave up does not mind
+        Some(waiting.ask)
+    }
+
+    /// The gateway asks to ask later. A direct message is its sender's to repeat.
+    pub fn postpone(&mut self, id: u64, until: Instant) -> bool {
+        let again = |it: &&mut Waiting| it.id == id && !matches!(it.ask, Ask::Direct { .. });
+        let Some(waiting) = self.waiting.iter_mut().find(again) else { return false };
+        waiting.is_said = false;
+        self.paused_until = self.paused_until.max(Some(until));
+        true
+    }
+
+    pub fn connection_lost(&mut self, lost: &Lost) {
+        self.paused_until = None;
+        let (gone, kept): (VecDeque<_>, _) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|it| it.is_said && matches!(it.ask, Ask::Direct { .. }));
+        self.waiting = kept;
+        self.waiting.iter_mut().for_each(|it| it.is_said = false);
+        for waiting in gone {
+            let _ = waiting.reply.send(Err(Error::Lost(lost.clone())));
+        }
+    }
+
+    pub fn fail(&mut self, error: &Error) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.reply.send(Err(error.clone()));
+        }
+    }
+}
