@@ -23,8 +23,8 @@
 //! | [`protocol`] | the words on the wire |
 //! | [`telemetry`] | every metric's name; where log lines go |
 //!
-//! Beside the house stands [`client`], for whoever comes to visit: it shares nothing with the rooms above
-//! but the protocol's page.
+//! Beside the house stand `client`, for whoever comes to visit, which shares nothing with the rooms above but the
+//! protocol's page, and `terminal`, which is `dormouse chat` and `dormouse tail`.
 //!
 //! # The path of a message
 //!
@@ -40,6 +40,9 @@
 
 pub mod bench;
 pub mod command;
+
+#[cfg(feature = "client")]
+pub mod terminal;
 
 pub mod gateway;
 

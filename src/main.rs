@@ -11,9 +11,15 @@ use dormouse::config::{self, Config};
 use dormouse::gateway::{Gateway, StartError};
 use dormouse::server::listener::VISITORS;
 use dormouse::server::tls::Certificates;
+#[cfg(feature = "client")]
+use dormouse::terminal;
 use dormouse::{command, store, telemetry};
 use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[cfg(not(feature = "client"))]
+#[path = "terminal/nobody.rs"]
+mod terminal;
 
 /// Gives back what sessions and rooms held, which glibc's does not (`docs/memory.md`).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -30,7 +36,7 @@ fn main() -> ExitCode {
         Some("check") => check(&matches),
         Some("bench") => measure(&matches),
         Some(name) if command::NAMES.contains(&name) => ask(&matches),
-        _ => serve(&matches),
+        _ => terminal::run(&matches).unwrap_or_else(|| serve(&matches)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,6 +65,7 @@ fn cli() -> Command {
         ))
         .subcommand(bench::command())
         .subcommands(command::subcommands())
+        .subcommands(terminal::commands())
 }
 
 fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
@@ -166,8 +173,9 @@ fn complain(error: &(dyn Error + 'static)) {
         text += &format!(": {below}");
         cause = below.source();
     }
-    if let Some(error) = error.downcast_ref::<StartError>() {
-        text += &format!("\n  hint: {}", error.hint());
+    let hint = error.downcast_ref::<StartError>().map(StartError::hint);
+    if let Some(hint) = hint.or_else(|| terminal::hint(error)) {
+        text += &format!("\n  hint: {hint}");
     }
     if let Some(hint) = error.downcast_ref::<command::Error>().and_then(command::Error::hint) {
         text += &format!("\n  hint: {hint}");

@@ -15,6 +15,7 @@ const FLOORS: &[&str] = &[
     "main",
     "bench",
     "command",
+    "terminal",
     "gateway",
     "config",
     "server",
@@ -26,7 +27,14 @@ const FLOORS: &[&str] = &[
     "store",
     "protocol",
     "telemetry",
+    "client",
 ];
+
+/// Beside the house: uses none of it, and only what speaks to people uses it.
+const VISITOR: &str = "client";
+
+/// What may use the visitor.
+const HOSTS: &[&str] = &["main", "terminal"];
 
 /// Places without I/O, clocks, dice and chance, and the floors that they may use.
 const PURE: &[(&str, &[&str])] = &[
@@ -109,6 +117,8 @@ fn a_planted_violation_is_found_with_its_line_and_rule() {
     finds("keeper/state/mod.rs", "use crate::outbox::Ring;", "keeper/state may not use outbox");
     finds("keeper/state/gate.rs", "use std::collections::HashMap;", "HashMap");
     finds("keeper/state/gate.rs", "std::fs::read(path)", "std::fs");
+    finds("client/frames.rs", "use crate::protocol::v1;", "client uses protocol");
+    finds("session.rs", "use crate::client::Data;", "session uses client");
     // The rest of a file is read whatever stands before it.
     finds("room/mod.rs", "fn f<'a>(c: char) { c == '\"'; /* /* */ \" */ rand() }", "rand");
     finds("room/mod.rs", "#[cfg(test)]\nmod tests {\n fn f() { \"}\"; }\n}\nuse rand;", ":5:");
@@ -171,6 +181,12 @@ fn violations(file: &File) -> Vec<String> {
             }
             (Some(_), _) if confined.is_some_and(|(_, allowed)| !allowed.contains(&name)) => {
                 say(at, format!("{} may not use {name}: it measures from outside", file.floor()));
+            }
+            (Some(_), _)
+                if name == VISITOR
+                    && ![VISITOR].iter().chain(HOSTS).any(|it| *it == file.floor()) =>
+            {
+                say(at, format!("{} uses {VISITOR}, which is a visitor's", file.floor()));
             }
             (Some(below), _) if below < floor => {
                 let floor = FLOORS[floor];

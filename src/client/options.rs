@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::data::Position;
 
 /// How to enter a room. The defaults suit a person at a terminal.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// What others see, 64 characters at most.
     pub name: Option<String>,
@@ -113,25 +113,6 @@ pub struct Limits {
     pub answer: Duration,
     /// How long after the last sign of life a ping asks for what is owed: 5 s.
     pub owed: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            name: None,
-            attachment: None,
-            tags: None,
-            history: None,
-            watch: false,
-            presence: Presence::default(),
-            token: None,
-            transport: Choice::default(),
-            trust: Trust::default(),
-            resume: None,
-            is_patient: false,
-            limits: Limits::default(),
-        }
-    }
 }
 
 impl Default for Limits {
