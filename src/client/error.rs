@@ -38,6 +38,15 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// TLS was asked for where there is none.
+    #[error("{gateway} does not speak TLS")]
+    Plain {
+        /// Host and port.
+        gateway: String,
+        /// What came instead.
+        #[source]
+        source: Arc<io::Error>,
+    },
     /// The door stayed shut: an HTTP status instead of a session.
     #[error("{gateway} refuses with status {status}")]
     Refused {
@@ -184,8 +193,9 @@ impl Error {
                 "is a gateway running there? `dormouse` starts one; --url says where"
             }
             Self::Untrusted { .. } => {
-                "--ca FILE trusts your own authority; a gateway without a certificate is plain: http://, not https://"
+                "--ca FILE trusts your own authority, or the certificate itself"
             }
+            Self::Plain { .. } => "a gateway without a certificate is plain: http://, not https://",
             Self::Refused { status: 403, .. } => "the gateway lets in only the origins it was told",
             Self::Refused { status: 404, .. } | Self::Stranger { .. } => {
                 "is this a Dormouse gateway? --url is its address, http://localhost:4433"

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::print::{remark, say, spoken, trouble, who};
 use super::{Outcome, address, lines, options, told_to_stop};
-use crate::client::{Connected, Error, Event, Move, Options, Publishing, Room, Roster, connect};
+use crate::client::{
+    Connected, Error, Event, Move, Options, Published, Publishing, Room, Roster, connect,
+};
 
 /// Lines that were said and are not durable yet; then no more are read.
 const UNDER_WAY: usize = 256;
@@ -25,13 +27,13 @@ pub(super) async fn run(said: &ArgMatches) -> Outcome {
     let mut typed = lines::of_stdin();
     let mut stop = std::pin::pin!(told_to_stop());
     let mut is_input_over = false;
-    while !(is_input_over && chat.under_way.is_empty()) {
+    while !(is_input_over && chat.is_all_heard()) {
         tokio::select! {
             line = typed.recv(), if !is_input_over && chat.under_way.len() < UNDER_WAY => match line {
                 Some(line) => chat.typed(&line?),
                 None => is_input_over = true,
             },
-            settled = chat.settled() => chat.failed |= told(settled),
+            settled = chat.settled() => chat.was_settled(settled),
             event = events.next() => match event {
                 Some(Event::Ended(error)) => return Err(error.into()),
                 Some(event) => if !chat.happened(&event)? { break },
@@ -54,6 +56,9 @@ struct Chat {
     room: Room,
     roster: Roster,
     under_way: VecDeque<Publishing>,
+    /// The last that was said, and the last that was heard: one's own come back like everybody's.
+    said: u64,
+    heard: u64,
     /// Something could not be said.
     failed: bool,
     /// There was a connection before.
@@ -69,6 +74,8 @@ impl Chat {
             room,
             roster: Roster::default(),
             under_way: VecDeque::new(),
+            said: 0,
+            heard: 0,
             failed: false,
             was_here: false,
             is_seen_typed,
@@ -85,21 +92,42 @@ impl Chat {
     }
 
     /// The oldest that is under way, once it is settled.
-    async fn settled(&mut self) -> Result<(), Error> {
+    async fn settled(&mut self) -> Result<Published, Error> {
         match self.under_way.front_mut() {
             None => std::future::pending().await,
             Some(publishing) => {
                 let settled = publishing.await;
                 self.under_way.pop_front();
-                settled.map(|_| ())
+                settled
             }
         }
+    }
+
+    fn was_settled(&mut self, settled: Result<Published, Error>) {
+        match settled {
+            Ok(published) => self.said = self.said.max(published.seq),
+            Err(error) => {
+                remark(&format!("not said: {error}"));
+                self.failed = true;
+            }
+        }
+    }
+
+    fn is_all_heard(&self) -> bool {
+        self.under_way.is_empty() && self.said <= self.heard
     }
 
     /// Tells of it. `false` when nobody listens any more.
     fn happened(&mut self, event: &Event) -> io::Result<bool> {
         match event {
-            Event::Message(message) => return say(&spoken(message)),
+            Event::Message(message) => {
+                self.heard = message.seq.unwrap_or(self.heard);
+                return say(&spoken(message));
+            }
+            Event::Gap(_) => {
+                self.said = 0; // what was said may be among what is gone
+                trouble(event);
+            }
             Event::Direct(message) => return say(&format!("(to you) {}", spoken(message))),
             Event::Connected(connected) if self.was_here => returned(connected),
             Event::Presence(presence) => {
@@ -126,13 +154,6 @@ impl Chat {
             _ => remark(&format!("you are here, with {}{more}", names.join(", "))),
         }
     }
-}
-
-fn told(settled: Result<(), Error>) -> bool {
-    if let Err(error) = &settled {
-        remark(&format!("not said: {error}"));
-    }
-    settled.is_err()
 }
 
 fn returned(connected: &Connected) {

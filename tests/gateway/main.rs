@@ -29,6 +29,8 @@ mod protocol_page;
 mod publish;
 mod resume;
 mod rooms;
+#[cfg(feature = "client")]
+mod rust_client;
 mod seats;
 mod seed;
 mod seed_endings;
@@ -39,5 +41,7 @@ mod slow;
 mod slow_presence;
 mod soak;
 mod support;
+#[cfg(feature = "client")]
+mod terminal;
 mod unwell;
 mod wakes;

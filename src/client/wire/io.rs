@@ -35,9 +35,14 @@ pub(super) async fn reach(
     let name = ServerName::try_from(address.bare_host().to_owned())
         .map_err(|error| unreachable(io::Error::other(error)))?;
     let tls = TlsConnector::from(Arc::new(tls(roots, b"http/1.1")));
-    let stream = tls.connect(name, tcp).await.map_err(|error| match is_about_trust(&error) {
-        true => Error::Untrusted { gateway: address.authority(), source: Arc::new(error) },
-        false => unreachable(error),
+    let stream = tls.connect(name, tcp).await.map_err(|error| {
+        let (gateway, about) = (address.authority(), about_tls(&error).cloned());
+        let source = Arc::new(error);
+        match about {
+            Some(rustls::Error::InvalidCertificate(_)) => Error::Untrusted { gateway, source },
+            Some(rustls::Error::InvalidMessage(_)) => Error::Plain { gateway, source },
+            _ => Error::Unreachable { gateway, source },
+        }
     })?;
     Ok(Box::new(stream))
 }
@@ -66,7 +71,6 @@ pub(super) fn tls(roots: &Arc<RootCertStore>, alpn: &[u8]) -> ClientConfig {
     config
 }
 
-fn is_about_trust(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+fn about_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }

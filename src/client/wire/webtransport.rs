@@ -12,6 +12,9 @@ use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, Var
 use super::{Heard, Lost, Raw, Transport, Wire, io};
 use crate::client::Error;
 
+/// How rustls begins what it says of a certificate; wtransport keeps nothing but the text.
+const UNTRUSTED: &str = "invalid peer certificate";
+
 /// The longest ephemeral that travels as a datagram.
 const DATAGRAM: usize = 1_150;
 
@@ -39,7 +42,13 @@ pub(super) async fn open(
         Err(_) => endpoint(IpBindConfig::InAddrAnyV4, &hashes, roots)
             .map_err(|error| failed(error.to_string()))?,
     };
-    let connection = endpoint.connect(url).await.map_err(|error| failed(why(error)))?;
+    let connection = endpoint.connect(url).await.map_err(|error| match why(error) {
+        why if why.contains(UNTRUSTED) => {
+            let source = Arc::new(std::io::Error::other(why));
+            Error::Untrusted { gateway: url.to_owned(), source }
+        }
+        why => failed(why),
+    })?;
     let opening = connection.open_bi().await.map_err(|error| failed(error.to_string()))?;
     let (send, receive) = opening.await.map_err(|error| failed(error.to_string()))?;
     Ok(Wire {

@@ -6,6 +6,8 @@
 mod by_hand;
 pub mod checker;
 mod client;
+#[cfg(feature = "client")]
+mod front;
 mod here;
 mod http;
 pub mod process;
@@ -26,6 +28,8 @@ use tempfile::TempDir;
 
 pub use by_hand::{Opcode, RawWebSocket};
 pub use client::{Bare, Client, Last, Takes, Transport, session};
+#[cfg(feature = "client")]
+pub use front::Front;
 pub use here::View;
 pub use http::{HANDSHAKE, ask, speak};
 pub use raw::masked;
