@@ -128,6 +128,8 @@ both! {
         }).await;
         assert_eq!((direct.seq, direct.data.text()), (None, Some("psst")));
 
+        // Who comes and goes within a moment was not here, as far as others are told.
+        bob.next_that(|it| it["join"].to_string().contains("ada")).await;
         room.ephemeral("cursor", json!([1, 2])).unwrap();
         assert_eq!(bob.next_of("ephemeral").await["data"], json!([1, 2]));
         room.close().await;
@@ -135,7 +137,7 @@ both! {
         while let Some(event) = timeout(DEADLINE, events.next()).await.unwrap() {
             assert!(!matches!(event, Event::Ended(_) | Event::Disconnected { .. }), "{event:?}");
         }
-        // Goodbye, and not grace: others see the leave and no absence.
+        // Goodbye, and not grace: others see the leave at once.
         let left = bob.next_that(|it| it["type"] == "presence" && it["leave"] != json!(null)).await;
         assert_eq!(left["leave"], json!([room.sid()]));
     }

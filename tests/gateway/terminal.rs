@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -12,6 +13,9 @@ use tokio::time::timeout;
 
 use crate::support::process::{ANYWHERE, Running, dormouse, find, open, run};
 use crate::support::{DEADLINE, Front, Transport, both, house};
+
+/// A killed gateway says nothing, and QUIC waits 20 s for it before there is another.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command under way, its two outputs read line by line.
 struct Spoken {
@@ -42,7 +46,7 @@ impl Spoken {
     }
 
     async fn line(&mut self) -> String {
-        timeout(DEADLINE, self.out.next_line()).await.expect("in time").unwrap().expect("a line")
+        timeout(PATIENCE, self.out.next_line()).await.expect("in time").unwrap().expect("a line")
     }
 
     /// The next remark that says this.
