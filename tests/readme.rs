@@ -74,6 +74,23 @@ fn the_tests_that_the_guarantees_name_are_there() {
     }
 }
 
+#[test]
+fn the_tests_that_the_rust_clients_page_names_are_there() {
+    let page = root().join("docs/client-rust.md");
+    let page = fs::read_to_string(page).expect("there is a page of the client in Rust");
+    let code = code();
+
+    let promises: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(promises.len() > 5, "a row each, below the two of the head");
+    for promise in promises.into_iter().filter(|line| !line.contains("---")) {
+        let tests = quoted(promise.trim_end_matches('|').rsplit('|').next().unwrap_or_default());
+        assert!(!tests.is_empty(), "nothing holds {promise}");
+        for test in tests {
+            assert!(code.contains(&format!("fn {test}(")), "there is no test {test}: {promise}");
+        }
+    }
+}
+
 /// Whether a line is a row of the table of promises: it begins with a number.
 fn is_promise(line: &str) -> bool {
     let first = line.strip_prefix("| ").and_then(|rest| rest.split_once(' '));

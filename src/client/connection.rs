@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::data::Position;
@@ -26,10 +24,8 @@ use super::outbox::Published;
 use super::requests::{Answer, Ask, Page};
 use super::roster::Roster;
 use super::shared::Shared;
-use super::wire::{Heard, Out, Sender, Wire};
-
-/// Frames between the driver and the system: a few, for what waits here cannot be taken back.
-const WRITING: usize = 4;
+use super::wire::{Heard, Out, Wire};
+use super::writing;
 
 /// When the gateway asks to repeat something and does not say when.
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,6 +39,8 @@ pub(super) enum End {
     /// The gateway said so.
     Said(Close),
     Lost(Lost),
+    /// The gateway did not take the hello.
+    TurnedAway(Error),
     /// This side said goodbye.
     Ours,
 }
@@ -63,16 +61,8 @@ pub(super) struct Connection<'a> {
     since: Option<Position>,
     is_welcomed: bool,
     is_leaving: bool,
+    turned_away: Option<Error>,
     page: Option<oneshot::Receiver<Result<Answer, Error>>>,
-}
-
-/// A task that ends with whoever waits for it.
-struct Writing(JoinHandle<()>);
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl<'a> Connection<'a> {
@@ -96,6 +86,7 @@ impl<'a> Connection<'a> {
             welcomed,
             is_welcomed: false,
             is_leaving: false,
+            turned_away: None,
             page: None,
         }
     }
@@ -103,12 +94,14 @@ impl<'a> Connection<'a> {
     pub async fn run(&mut self, wire: Wire) -> End {
         let Wire { transport, sender, mut receiver } = wire;
         self.shared.lock().transport = Some(transport);
-        let (out, queue) = mpsc::channel(WRITING);
-        let mut writing = Writing(tokio::spawn(write(sender, queue)));
+        let (out, mut writing) = writing::begin(sender);
         out.try_send(Out::Frame(self.hello())).expect("the queue is empty");
         let mut deadline = Instant::now() + self.options.limits.connect;
         let mut can_write = true;
         let end = loop {
+            if let Some(error) = self.turned_away.take() {
+                break End::TurnedAway(error);
+            }
             self.ask_for_what_was_left_out();
             let (has_work, wake_at) = self.look_ahead();
             let waits_until = if self.is_welcomed && !self.is_leaving { wake_at } else { deadline };
@@ -157,7 +150,7 @@ impl<'a> Connection<'a> {
         };
         if matches!(end, End::Ours) && out.try_send(Out::End).is_ok() {
             drop(out); // behind the farewell there is nothing
-            let _ = timeout(FAREWELL, &mut writing.0).await;
+            let _ = timeout(FAREWELL, writing.end()).await;
         }
         end
     }
@@ -327,8 +320,15 @@ impl<'a> Connection<'a> {
     }
 
     fn refused(&mut self, refusal: Refusal) {
-        let Some(id) = refusal.id else { return };
         let retry_after = refusal.retry_after.map(Duration::from_millis);
+        let Some(id) = refusal.id else {
+            // Without a welcome it can only be about the hello, and saying the same again would not help.
+            if !self.is_welcomed {
+                let Refusal { code, reason, .. } = refusal;
+                self.turned_away = Some(Error::Rejected { code, reason, retry_after });
+            }
+            return;
+        };
         let is_passing = matches!(refusal.code.as_str(), "rate_limited" | "room_unavailable");
         let mut state = self.shared.lock();
         if retry_after.is_some() || is_passing {
@@ -382,18 +382,5 @@ async fn wait_for(
     match page {
         Some(page) => page.await.unwrap_or(Err(Error::Ended)),
         None => std::future::pending().await,
-    }
-}
-
-async fn write(mut sender: Sender, mut queue: mpsc::Receiver<Out>) {
-    while let Some(out) = queue.recv().await {
-        let sent = match out {
-            Out::Frame(frame) => sender.send(frame).await,
-            Out::Droppable(frame) => sender.send_droppable(frame).await,
-            Out::End => return sender.end().await,
-        };
-        if sent.is_err() {
-            return; // the receiver learns why
-        }
     }
 }

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::error::Error;
+
 /// What a message carries: any JSON, or bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
@@ -83,6 +85,21 @@ pub enum To {
     User(String),
     /// Every seat with this tag.
     Tag(String),
+}
+
+/// How deep `data` and attachments may nest: a frame's 32 levels, less the frame itself.
+const DEPTH: usize = 31;
+
+/// Refuses what the gateway would end the session for.
+pub(super) fn is_shallow(value: &Value) -> Result<(), Error> {
+    fn fits(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Array(items) => levels > 0 && items.iter().all(|it| fits(it, levels - 1)),
+            Value::Object(fields) => levels > 0 && fields.values().all(|it| fits(it, levels - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, DEPTH) { Ok(()) } else { Err(Error::TooDeep) }
 }
 
 impl Data {

@@ -101,6 +101,7 @@ impl Driver {
         let (live_since, return_at) = (connection.live_since, connection.return_at);
         match end {
             End::Ours => Next::Over(Error::Ended),
+            End::TurnedAway(error) => Next::Over(error),
             End::Said(close) if !close.may_return() => Next::Over(close.into()),
             End::Said(close) => {
                 self.connection_lost(&Lost::Broken(close.to_string()));

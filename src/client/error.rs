@@ -97,6 +97,9 @@ pub enum Error {
         /// `limits.message` of the gateway's welcome.
         limit: usize,
     },
+    /// It nests deeper than the protocol takes, and was not sent.
+    #[error("JSON of a message may nest 31 levels, this nests deeper")]
+    TooDeep,
     /// As much waits to be sent as may wait.
     #[error("the outbox is full: {waiting} publishes wait to be acknowledged")]
     OutboxFull {

@@ -51,6 +51,7 @@ mod room;
 mod roster;
 mod shared;
 mod wire;
+mod writing;
 
 pub use data::{Author, Data, Member, Message, Position, To};
 pub use error::{Close, Error, Lost};
@@ -63,3 +64,8 @@ pub use requests::Page;
 pub use room::{Events, Pages, Publishing, Room, connect};
 pub use roster::{MEMBERS, Move, Roster};
 pub use wire::Transport;
+
+/// The page for people, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client-rust.md")]
+struct Page;

@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::backoff::dice;
-use super::data::Data;
+use super::data::{Data, is_shallow};
 use super::error::Error;
 use super::frames::Say;
 use super::framing::Raw;
@@ -63,7 +64,7 @@ impl Outbox {
         let (json, bytes) = data.halves();
         let say = Say::Publish { id, key: Some(&key), to: None, data: json };
         let frame = say.frame(bytes);
-        fits(&frame, longest)?;
+        fits(&frame, json, longest)?;
         let is_full = self.waiting.len() >= self.limits.outbox
             || self.bytes + frame.size() > self.limits.outbox_bytes;
         if is_full {
@@ -139,7 +140,8 @@ impl Outbox {
 }
 
 /// Refuses what the gateway would end the session for.
-pub(super) fn fits(frame: &Raw, longest: Option<usize>) -> Result<(), Error> {
+pub(super) fn fits(frame: &Raw, json: Option<&Value>, longest: Option<usize>) -> Result<(), Error> {
+    json.map_or(Ok(()), is_shallow)?;
     match longest {
         Some(limit) if frame.size() > limit => Err(Error::TooLarge { size: frame.size(), limit }),
         _ => Ok(()),

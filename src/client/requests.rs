@@ -58,6 +58,15 @@ struct Waiting {
 }
 
 impl Ask {
+    /// What of it is anybody's own JSON.
+    pub fn json(&self) -> Option<&Value> {
+        match self {
+            Self::Set { attachment, .. } => attachment.as_ref(),
+            Self::Direct { data, .. } => data.halves().0,
+            Self::History { .. } | Self::Members { .. } => None,
+        }
+    }
+
     pub fn frame(&self, id: u64) -> Raw {
         let say = match self {
             Self::History { before, after, limit } => {

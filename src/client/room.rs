@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::address::Address;
-use super::data::{Data, Member, Position, To};
+use super::data::{Data, Member, Position, To, is_shallow};
 use super::driver::Driver;
 use super::error::Error;
 use super::event::Event;
@@ -28,6 +28,7 @@ use super::wire::{Route, Transport};
 /// WebTransport always is. An address that ends in `/ws` or `/wt` names the transport as well.
 pub async fn connect(address: &str, options: Options) -> Result<(Room, Events), Error> {
     let address = Address::parse(address)?;
+    options.attachment.as_ref().map_or(Ok(()), is_shallow)?;
     let route = Route::new(address, &options).await;
     let shared = Shared::new(&options);
     let resume = options.resume.clone().and_then(|saved| saved.position);
@@ -105,7 +106,7 @@ impl Room {
             return Err(error.clone());
         }
         let (json, bytes) = data.halves();
-        fits(&Say::Ephemeral { key, data: json }.frame(bytes), state.longest)?;
+        fits(&Say::Ephemeral { key, data: json }.frame(bytes), json, state.longest)?;
         if state.transport.is_some() {
             state.ephemeral(key.to_owned(), data);
             drop(state);
@@ -200,7 +201,7 @@ impl Room {
                 return Err(error.clone());
             }
             let id = state.id();
-            fits(&ask.frame(id), state.longest)?;
+            fits(&ask.frame(id), ask.json(), state.longest)?;
             state.requests.push(id, ask, reply)?;
         }
         self.shared.work.notify_one();

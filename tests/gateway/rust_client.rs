@@ -251,15 +251,28 @@ both! {
         let house = house(|_| {}).await;
         let (room, _events) = enter(&room_of(&house, "lobby"), options(transport, "ada")).await;
         let large = bytes::Bytes::from(vec![0; 65_536]);
-        let refused = room.publish(large.clone()).await;
-        assert!(matches!(refused, Err(Error::TooLarge { limit: 65_536, .. })), "{refused:?}");
-        let refused = room.direct(To::Sid(room.sid()), large.clone()).await;
-        assert!(matches!(refused, Err(Error::TooLarge { .. })));
+        let told = room.publish(large.clone()).await;
+        assert!(matches!(told, Err(Error::TooLarge { limit: 65_536, .. })), "{told:?}");
+        let told = room.direct(To::Sid(room.sid()), large.clone()).await;
+        assert!(matches!(told, Err(Error::TooLarge { .. })));
         assert!(matches!(room.ephemeral("k", large), Err(Error::TooLarge { .. })));
-        let refused = room.set(Some(json!("x".repeat(20_000))), None).await;
-        assert!(matches!(&refused, Err(Error::Rejected { code, .. }) if code == "too_large"), "{refused:?}");
-        // The limit counts the whole frame, so right below it everything still fits.
-        assert_eq!(said(&room, bytes::Bytes::from(vec![0; 65_000])).await.seq, 1);
+        let told = room.set(Some(json!("x".repeat(20_000))), None).await;
+        assert!(matches!(&told, Err(Error::Rejected { code, .. }) if code == "too_large"), "{told:?}");
+        let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        assert!(matches!(room.publish(nested(32)).await, Err(Error::TooDeep)));
+        assert_eq!(said(&room, nested(31)).await.seq, 1);
+        // The limit counts the whole frame; the last byte that fits does.
+        let mut bytes = bytes::Bytes::from(vec![0; 65_536]);
+        let published = loop {
+            match timeout(DEADLINE, room.publish(bytes.clone())).await.unwrap() {
+                Err(Error::TooLarge { size, limit }) => drop(bytes.split_off(bytes.len() - (size - limit))),
+                settled => break settled.unwrap(),
+            }
+        };
+        assert_eq!(published.seq, 2);
+        let name = Some("x".repeat(100));
+        let why = refused(&room_of(&house, "lobby"), Options { name, ..options(transport, "") }).await;
+        assert!(matches!(&why, Error::Rejected { code, .. } if code == "too_large"), "{why:?}");
     }
 
     async fn a_full_outbox_says_so_and_the_rest_arrives(transport) {
