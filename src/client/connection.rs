@@ -96,7 +96,8 @@ impl<'a> Connection<'a> {
         self.shared.lock().transport = Some(transport);
         let (out, mut writing) = writing::begin(sender);
         out.try_send(Out::Frame(self.hello())).expect("the queue is empty");
-        let mut deadline = Instant::now() + self.options.limits.connect;
+        let welcome_by = Instant::now() + self.options.limits.connect;
+        let mut leave_by = None;
         let mut can_write = true;
         let end = loop {
             if let Some(error) = self.turned_away.take() {
@@ -104,7 +105,14 @@ impl<'a> Connection<'a> {
             }
             self.ask_for_what_was_left_out();
             let (has_work, wake_at) = self.look_ahead();
-            let waits_until = if self.is_welcomed && !self.is_leaving { wake_at } else { deadline };
+            if leave_by.is_none() && self.shared.lock().is_over() {
+                leave_by = Some(Instant::now() + FAREWELL);
+            }
+            let waits_until = match leave_by {
+                Some(leave_by) => leave_by,
+                None if self.is_welcomed => wake_at,
+                None => welcome_by,
+            };
             tokio::select! {
                 heard = receiver.next() => match heard.and_then(|heard| self.heard(heard)) {
                     Ok(None) => {}
@@ -116,9 +124,6 @@ impl<'a> Connection<'a> {
                 permit = out.reserve(), if has_work && can_write => match permit {
                     Ok(permit) => if let Some(next) = self.next() {
                         permit.send(next);
-                        if self.is_leaving {
-                            deadline = Instant::now() + FAREWELL;
-                        }
                     },
                     Err(_) => can_write = false, // what it was is still to be read
                 },
@@ -129,7 +134,7 @@ impl<'a> Connection<'a> {
                 }
                 () = self.shared.work.notified() => {}
                 () = sleep_until(waits_until) => {
-                    if self.is_leaving {
+                    if leave_by.is_some() {
                         break End::Ours;
                     }
                     if !self.is_welcomed {
@@ -156,8 +161,9 @@ impl<'a> Connection<'a> {
     }
 
     fn hello(&self) -> Raw {
-        let state = self.shared.lock();
+        // Before the lock: where tokens come from may want to know something of the room.
         let token = self.options.token.as_ref().map(|token| token.get());
+        let state = self.shared.lock();
         Say::Hello(Hello {
             name: self.options.name.as_deref(),
             session: state.session.as_deref(),

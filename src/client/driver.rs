@@ -99,6 +99,9 @@ impl Driver {
             Connection::new(&self.shared, &self.options, &mut self.log, &mut self.roster, welcomed);
         let end = connection.run(wire).await;
         let (live_since, return_at) = (connection.live_since, connection.return_at);
+        if live_since.is_some_and(|since| since.elapsed() >= self.options.limits.stable_after) {
+            self.route.praise(transport);
+        }
         match end {
             End::Ours => Next::Over(Error::Ended),
             End::TurnedAway(error) => Next::Over(error),

@@ -10,6 +10,7 @@
 //! | presence | told whole |
 //! | ephemerals | the next one; of one author and key only the newest waits |
 //! | direct messages | counted, and the count told |
+//! | a gap in the log | told, before what comes behind it |
 //! | what the connection does | forgotten, except for the newest |
 
 use std::collections::VecDeque;
@@ -28,6 +29,8 @@ pub(super) struct Queue {
     limits: Limits,
     /// What the connection did last, if there was no space to say it.
     newest_state: Option<Event>,
+    /// The same of a gap, which is never forgotten.
+    gap: Option<Event>,
     missed_direct: u64,
     is_presence_void: bool,
     has_reader: bool,
@@ -40,6 +43,7 @@ impl Queue {
             bytes: 0,
             limits: limits.clone(),
             newest_state: None,
+            gap: None,
             missed_direct: 0,
             is_presence_void: false,
             has_reader: true,
@@ -82,6 +86,7 @@ impl Queue {
             _ if self.has_space() => self.add(event),
             Event::Presence(_) => self.is_presence_void = true,
             Event::Direct(_) => self.missed_direct += 1,
+            Event::Gap(_) => self.gap = Some(event),
             state => self.newest_state = Some(state),
         }
     }
@@ -90,8 +95,8 @@ impl Queue {
         let entry = self.events.pop_front()?;
         self.bytes -= entry.0.size();
         if self.has_much_space() {
-            if let Some(state) = self.newest_state.take() {
-                self.add(state);
+            for kept in [self.newest_state.take(), self.gap.take()].into_iter().flatten() {
+                self.add(kept);
             }
             if self.missed_direct > 0 {
                 let direct = std::mem::take(&mut self.missed_direct);
@@ -177,6 +182,8 @@ mod tests {
             from: serde_json::from_value(direct).unwrap(),
             data: "psst".into(),
         };
+        let gap = super::super::event::Gap { why: "epoch".into(), oldest: None };
+        queue.push(Event::Gap(gap.clone()));
         queue.push(Event::Direct(message.clone()));
         queue.push(Event::Direct(message));
         queue.push(Event::Presence(Presence::Count(1)));
@@ -185,7 +192,8 @@ mod tests {
         assert!(queue.wants_presence());
         queue.push_whole_presence(Event::Presence(Presence::Count(7)));
         let told = all(&mut queue).join(" ");
-        assert_eq!(told, "Live Missed { direct: 2 } Presence(Count(7))");
+        let gap = format!("{:?}", Event::Gap(gap));
+        assert_eq!(told, format!("Live {gap} Missed {{ direct: 2 }} Presence(Count(7))"));
         assert!(!queue.wants_presence());
     }
 }

@@ -35,6 +35,13 @@ impl Route {
         Self { address, choice, roots, patience: options.limits.connect, failures: 0 }
     }
 
+    /// What has held is not to be avoided for what was before.
+    pub fn praise(&mut self, transport: Transport) {
+        if transport == Transport::WebTransport {
+            self.failures = 0;
+        }
+    }
+
     /// A connection that opened and then failed its promise counts like one that did not open.
     pub fn blame(&mut self, transport: Transport) {
         if transport == Transport::WebTransport {
