@@ -105,7 +105,7 @@ mod tests {
             ("lobby", "begin with http"),
             ("ftp://h/rooms/x", "begin with http"),
             ("http://h/", "path"),
-            ("http://h/rooms/", "name is"),
+            ("http://h/rooms/", "path"),
             ("http://h/rooms/a%20b", "name is"),
             ("http://h/rooms/..", "name is"),
             ("http://h/rooms/x/y", "/ws or /wt"),

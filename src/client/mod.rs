@@ -68,4 +68,4 @@ pub use wire::Transport;
 /// The page for people, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/client-rust.md")]
-struct Page;
+struct PageForPeople;
