@@ -10,7 +10,6 @@ import "./looks.mjs";
 import "./engines.mjs";
 import "./chat.mjs";
 import "./company.mjs";
-import "./roster.mjs";
 import { run } from "./stage.mjs";
 
 run();

@@ -13,7 +13,7 @@
 /** @import {Doors, Link} from "./doors.js" */
 /** @import {Body, Frame} from "./framing.js" */
 import { BackOff } from "./backoff.js";
-import { AUTH_FAILED, CLOSE_REASONS, CloseError, DormouseError, TOKEN_EXPIRED } from "./errors.js";
+import { AUTH_FAILED, CLOSE_REASONS, CloseError, DormouseError, RequestError, TOKEN_EXPIRED } from "./errors.js";
 import { encode } from "./framing.js";
 import { Liveness } from "./liveness.js";
 
@@ -38,7 +38,7 @@ const GOODBYE_MS = 1_000;
  * @property {(error: DormouseError | null) => void} ended it will not come back; null: as wanted
  */
 
-/** @typedef {{ error?: DormouseError, delay?: number, isMove?: boolean, hasStalled?: boolean }} Ending */
+/** @typedef {{ error?: DormouseError, delay?: number, isMove?: boolean, isFinal?: boolean, hasStalled?: boolean }} Ending */
 
 export class Connection {
   #doors;
@@ -105,8 +105,7 @@ export class Connection {
   }
 
   pause() {
-    if (this.#mode !== "on") return;
-    this.#mode = "paused";
+    if (this.#mode === "on") this.#mode = "paused";
     this.#over();
     this.#wake(true);
   }
@@ -149,9 +148,10 @@ export class Connection {
       ending = await this.#visit(ending.hasStalled);
       if (this.#mode !== "on" || ending.isMove) continue;
       const { error } = ending;
-      if (error instanceof CloseError && error.advice === "never") {
-        const isToken = error.closeCode === AUTH_FAILED || error.closeCode === TOKEN_EXPIRED;
-        if (!(isToken && this.#house.renews())) return this.#end(error);
+      if (ending.isFinal || (error instanceof CloseError && error.advice === "never")) {
+        const { closeCode = 0 } = /** @type {{ closeCode?: number }} */ (error);
+        const isToken = closeCode === AUTH_FAILED || closeCode === TOKEN_EXPIRED;
+        if (!(isToken && this.#house.renews())) return this.#end(error ?? null);
       }
       const wait = ending.delay ?? this.#backOff.next();
       this.#house.tell({ state: "reconnecting", transport: null, error, retryIn: wait });
@@ -250,18 +250,18 @@ export class Connection {
             said.delay ??= frame.retry_after;
             return this.#over();
           case "error":
-            // A hello that is refused will be refused again.
-            if (!this.#isSeated) return this.#refused(new DormouseError(frame.code, frame.reason));
+            if (this.#isSeated) break;
+            // A hello that is refused will be refused again, unless it is told when.
+            return this.#over({
+              error: new RequestError(frame.code, frame.reason),
+              delay: frame.retry_after,
+              isFinal: frame.retry_after === undefined,
+            });
         }
         this.#house.take(frame);
       };
       link.send(encode(hello));
     });
-  }
-
-  /** @param {DormouseError} error */
-  #refused(error) {
-    this.#over({ error: Object.assign(new CloseError(4504, error.code), { message: error.message }) });
   }
 
   /**

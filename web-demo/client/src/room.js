@@ -105,7 +105,10 @@ export class DormouseRoom extends Emitter {
     this.ready.catch(() => {}); // whoever does not ask need not know
     options.signal?.addEventListener("abort", () => this.close());
     // The caller listens first.
-    queueMicrotask(() => (options.signal?.aborted ? this.close() : this.resume()));
+    queueMicrotask(() => {
+      if (options.signal?.aborted) this.close();
+      else if (this.status.state !== "closed") this.resume();
+    });
   }
 
   get rtt() {
@@ -340,8 +343,7 @@ export class DormouseRoom extends Emitter {
   /** Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes it. */
   #leave() {
     this.#saved.keep(this.#processed(), this.session);
-    if (this.#connection.isPaused) return;
-    this.#leftPage = true;
+    this.#leftPage = !this.#connection.isPaused;
     this.#connection.pause();
   }
 
