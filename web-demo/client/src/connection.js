@@ -172,12 +172,17 @@ export class Connection {
    * @returns {Promise<Ending>}
    */
   async #visit(hasStalled) {
-    const choice = this.#choice;
-    try {
+    const open = async () => {
       const hello = await this.#house.hello();
-      const link = await this.#doors.open(this.#room, choice, hasStalled);
-      if (this.#mode === "on" && choice === this.#choice) return await this.#live(link, hello);
-      link.close(); // the visitor was faster
+      return { hello, link: await this.#doors.open(this.#room, this.#choice, hasStalled) };
+    };
+    const opening = open();
+    const givenUp = new Promise((/** @type {(value: void) => void} */ resolve) => (this.#over = () => resolve()));
+    try {
+      const opened = await Promise.race([opening, givenUp]);
+      this.#over = () => {};
+      if (opened) return await this.#live(opened.link, opened.hello);
+      opening.then(({ link }) => link.close(), () => {}); // the visitor was faster
       return { isMove: true };
     } catch (error) {
       return { error: error instanceof DormouseError ? error : new DormouseError("failed", String(error), { cause: error }) };
