@@ -1,4 +1,4 @@
-// The demo page in real browsers, against the built binary.
+// The client and the demo page in real browsers, against the built binary.
 //
 //     node --experimental-websocket --test-reporter=spec tests/browser/all.mjs [--update-docs]
 //
@@ -10,6 +10,7 @@ import "./looks.mjs";
 import "./engines.mjs";
 import "./chat.mjs";
 import "./company.mjs";
+import "./promises.mjs";
 import { run } from "./stage.mjs";
 
 run();

@@ -18,6 +18,7 @@ export class Guest {
     await within(`${name} was connected`, once(socket, "open"));
     const welcome = new Promise((resolve) => {
       socket.addEventListener("message", ({ data }) => {
+        if (typeof data !== "string") return; // somebody said bytes
         const frame = JSON.parse(data);
         if (frame.type === "welcome") resolve(frame);
         if (frame.type === "error") throw new Error(`${name} is told ${data}`);
