@@ -11,6 +11,7 @@ import "./engines.mjs";
 import "./chat.mjs";
 import "./company.mjs";
 import "./promises.mjs";
+import "./examples.mjs";
 import { run } from "./stage.mjs";
 
 run();
