@@ -21,6 +21,8 @@ import { Liveness } from "./liveness.js";
 const PATIENCE_MS = { webtransport: 5_000, websocket: 10_000 };
 /** Until the gateway has said better. */
 const HEARTBEAT_MS = 25_000;
+/** The least wait after a close that says "later". */
+const LATER_MS = 1_000;
 /** How long to wait for the answer to a goodbye. */
 const GOODBYE_MS = 1_000;
 
@@ -153,7 +155,8 @@ export class Connection {
         const isToken = closeCode === AUTH_FAILED || closeCode === TOKEN_EXPIRED;
         if (!(isToken && this.#house.renews())) return this.#end(error ?? null);
       }
-      const wait = ending.delay ?? this.#backOff.next();
+      const least = error instanceof CloseError && error.advice === "later" ? LATER_MS : 0;
+      const wait = ending.delay ?? Math.max(least, this.#backOff.next());
       this.#house.tell({ state: "reconnecting", transport: null, error, retryIn: wait });
       await this.#rest(wait, ending.delay !== undefined);
     }

@@ -64,9 +64,9 @@ export class Log {
    * @param {number} heard what has been heard, if nobody reads
    */
   processed(heard) {
-    let least = heard;
-    for (const { run, seq } of this.#cursors) if (run === this.#run) least = Math.min(least, seq);
-    return least;
+    const first = this.#messages[0]?.seq ?? heard + 1;
+    const places = Array.from(this.#cursors, ({ run, seq }) => (run === this.#run ? seq : first - 1));
+    return Math.min(heard, ...places);
   }
 
   /**
@@ -74,8 +74,7 @@ export class Log {
    * @returns {AsyncIterableIterator<Message>}
    */
   read(signal) {
-    const from = this.#messages.length > 0 ? this.#messages[0].seq - 1 : 0;
-    return this.#read({ run: this.#run, seq: from, isNew: this.#messages.length === 0 }, signal);
+    return this.#read({ run: this.#run, seq: (this.#messages[0]?.seq ?? Infinity) - 1 }, signal);
   }
 
   /**
@@ -112,8 +111,8 @@ export class Log {
   #after(cursor) {
     const first = this.#messages[0];
     if (!first) return undefined;
-    if (cursor.run !== this.#run || cursor.isNew) {
-      Object.assign(cursor, { run: this.#run, seq: first.seq - 1, isNew: false });
+    if (cursor.run !== this.#run || cursor.seq === Infinity) {
+      Object.assign(cursor, { run: this.#run, seq: first.seq - 1 });
     }
     if (cursor.seq < this.#before) return "behind";
     return this.#messages[cursor.seq + 1 - first.seq];
@@ -145,4 +144,4 @@ export class Log {
   }
 }
 
-/** @typedef {{ run: number, seq: number, isNew: boolean }} Cursor */
+/** @typedef {{ run: number, seq: number }} Cursor `seq` is behind it; Infinity: it waits for the first */

@@ -92,10 +92,11 @@ export class Outbox {
       this.#requests.set(id, { id, body, size, once, isSent: false, resolve, reject });
     });
     this.#bytes += size;
-    signal?.addEventListener("abort", () => this.#settle(id)?.reject(signal.reason));
+    const abort = () => this.#settle(id)?.reject(signal?.reason);
+    signal?.addEventListener("abort", abort);
     this.#changed();
     this.#pump();
-    return answer;
+    return answer.finally(() => signal?.removeEventListener("abort", abort));
   }
 
   /**
@@ -117,11 +118,11 @@ export class Outbox {
     this.#release();
     this.#inFlight = 0;
     for (const request of [...this.#requests.values()]) {
-      if (request.isSent && request.once) {
-        const error = new DormouseError("lost", "the connection was lost; whether it got through is not known");
-        this.#settle(request.id)?.reject(error);
-      }
+      const isGivenUp = request.isSent && request.once;
       request.isSent = false;
+      if (!isGivenUp) continue;
+      const error = new DormouseError("lost", "the connection was lost; whether it got through is not known");
+      this.#settle(request.id)?.reject(error);
     }
   }
 

@@ -54,13 +54,13 @@ export class DormouseRoom extends Emitter {
   #ownSids = new Set();
   /** Before the next message. @type {Gap | undefined} */
   #gap;
-  /** @type {{ from: number, lostAt: number, missed: number, lost: number, why?: Gap["why"] } | undefined} */
+  /** @type {{ lostAt: number, missed: number, lost: number, why?: Gap["why"] } | undefined} */
   #away;
   #lostAt = 0;
   #isLive = false;
   #hasRenewed = false;
   #leftPage = false;
-  #keyPrefix = crypto.randomUUID().slice(0, 18);
+  #keyPrefix = randomText();
   #keys = 0;
   #settle = { resolve: () => {}, reject: (/** @type {Error} */ _) => {} };
   #ignore = () => {};
@@ -180,11 +180,7 @@ export class DormouseRoom extends Emitter {
   }
 
   resume() {
-    const { state, error } = this.status;
-    if (state === "closed") {
-      this.#log.reopen();
-      if (error instanceof CloseError && error.closeCode === TAKEN_OVER) this.session = undefined;
-    }
+    this.#log.reopen();
     this.#ignore();
     this.#ignore = watchSurroundings({
       doubt: () => this.#connection.doubt(),
@@ -221,7 +217,7 @@ export class DormouseRoom extends Emitter {
   /** @param {Frame} frame */
   #welcome({ session, sid, position, resumed, why, limits, ...frame }) {
     const known = this.position;
-    if (known) this.#away ??= { from: known.seq, lostAt: this.#lostAt, missed: 0, lost: 0 };
+    if (known) this.#away ??= { lostAt: this.#lostAt, missed: 0, lost: 0 };
     if (known && this.#away && resumed === false) {
       this.#gap = { why, after: known.seq };
       this.#away = { ...this.#away, why, missed: 0, lost: 0 };
@@ -336,7 +332,8 @@ export class DormouseRoom extends Emitter {
     this.#outbox.close(closed);
     this.#requests.close(closed);
     this.#log.end(error);
-    if (!error) this.session = undefined;
+    // The seat is somebody else's now, or nobody's.
+    if (!error || (error instanceof CloseError && error.closeCode === TAKEN_OVER)) this.session = undefined;
     this.#saved.keep(this.#processed(), this.session);
   }
 
@@ -378,4 +375,9 @@ function gatewayOf(given) {
   } catch (cause) {
     throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
   }
+}
+
+/** Of 128 bits, also where there is no secure context. */
+function randomText() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
 }

@@ -32,7 +32,7 @@ export function openWebTransport(url, WebTransport, hashes = []) {
   let writer;
   /** @type {WritableStreamDefaultWriter<any> | undefined} */
   let datagrams;
-  /** A datagram that the browser has not taken yet. */
+  /** Whether the browser has not yet taken the last of what may be lost. */
   let isBusy = false;
 
   const opened = open();
@@ -50,14 +50,11 @@ export function openWebTransport(url, WebTransport, hashes = []) {
     },
     sendLossy(body) {
       if (isBusy) return false;
-      const bytes = typeof body === "string" ? utf8.encode(body) : undefined;
-      if (!bytes || bytes.length > DATAGRAM_BYTES) {
-        link.send(body);
-        return true;
-      }
       isBusy = true;
       const taken = () => void (isBusy = false);
-      datagrams?.write(bytes).then(taken, taken);
+      const bytes = typeof body === "string" ? utf8.encode(body) : undefined;
+      const isSmall = bytes && bytes.length <= DATAGRAM_BYTES;
+      (isSmall ? datagrams : writer)?.write(isSmall ? bytes : wrap(body)).then(taken, taken);
       return true;
     },
     close(code) {

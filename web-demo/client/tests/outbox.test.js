@@ -103,6 +103,19 @@ test("no more is on its way than the gateway lets be unanswered", async (t) => {
   assert.equal(gateway.link.all("history").length, 8);
 });
 
+test("links that come and go leave the window as wide as it was", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect({ outbox: 1_000 });
+  for (let n = 0; n < 3; n++) {
+    await gateway.seat();
+    for (let m = 0; m < 40; m++) room.publish("psst", { to: { sid: "s2" } }).catch(() => {});
+    await settle();
+    assert.equal(gateway.link.all("publish").length, 32);
+    gateway.link.drop();
+    await pass(2_000);
+  }
+});
+
 test("what is too large is never sent, whenever that is known", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();
