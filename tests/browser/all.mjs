@@ -1,6 +1,6 @@
 // The client and the demo page in real browsers, against the built binary.
 //
-//     node --experimental-websocket --test-reporter=spec tests/browser/all.mjs [--update-docs]
+//     node --test-reporter=spec tests/browser/all.mjs [--update-docs]
 //
 // DORMOUSE_BIN, CHROMIUM and FIREFOX name other binaries than the usual ones. Pictures of the page
 // go to tests/browser/screenshots/; with --update-docs the README's picture is taken anew, too.

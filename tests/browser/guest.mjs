@@ -1,6 +1,7 @@
 // A member of a room without a browser, to fill rooms with.
 
 import { once } from "node:events";
+import { WebSocket } from "../../web-demo/node_modules/ws/wrapper.mjs";
 import { within } from "./until.mjs";
 
 export class Guest {
