@@ -103,12 +103,15 @@ export class Connection {
   start() {
     this.#mode = "on";
     this.#wake(true);
-    this.#running ??= this.#run().finally(() => (this.#running = undefined));
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+      if (this.#mode === "on") this.start(); // it was told to as soon as it told of its end
+    });
   }
 
   pause() {
     if (this.#mode === "on") this.#mode = "paused";
-    this.#over();
+    this.#over({ isMove: true });
     this.#wake(true);
   }
 

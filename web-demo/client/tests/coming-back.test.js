@@ -115,6 +115,29 @@ test("whose seat was taken over comes back only when told to, and with a new sea
   assert.equal(gateway.link.last("hello").session, undefined);
 });
 
+test("a pause lets go and keeps the seat; coming back does not wait, not even from one's own listener", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  await gateway.seat();
+  room.pause();
+  await settle();
+  assert.deepEqual([room.status.state, gateway.link.closedWith], ["paused", "none"]);
+  await pass(60_000);
+  assert.equal(gateway.links.length, 1);
+  room.resume();
+  await gateway.seat();
+  assert.equal(gateway.link.last("hello").session, "secret");
+  room.pause();
+  room.resume();
+  await gateway.seat();
+  assert.equal(gateway.links.length, 3);
+  const off = room.on("status", ({ state }) => state === "closed" && room.resume());
+  gateway.link.tell({ type: "close", code: 4505, reason: "room_deleted" });
+  await gateway.seat();
+  assert.deepEqual([gateway.links.length, room.status.state], [4, "live"]);
+  off();
+});
+
 test("a code that is newer than the client goes by its family", async (t) => {
   const gateway = new FakeGateway(t);
   gateway.connect();
