@@ -89,9 +89,9 @@ export class Log {
     try {
       while (!signal?.aborted) {
         const message = this.#after(cursor);
-        if (message === "behind") {
+        if (message === "behind" && this.#end === undefined) {
           yield* this.#catchUp(cursor);
-        } else if (message) {
+        } else if (message && message !== "behind") {
           yield message;
           if (cursor.run === this.#run) cursor.seq = message.seq; // it is behind us now
         } else if (this.#end !== undefined) {
@@ -125,8 +125,10 @@ export class Log {
    */
   async *#catchUp(cursor) {
     const { run } = cursor;
-    const { messages } = await this.#page(cursor.seq, PAGE);
-    if (run !== this.#run) return;
+    const messages = await this.#page(cursor.seq, PAGE).then((page) => page.messages, (error) => {
+      if (this.#end === undefined) throw error;
+    });
+    if (!messages || run !== this.#run) return;
     for (const message of messages) {
       if (run !== this.#run || message.seq > this.#before) return;
       /** @type {Gap | undefined} */

@@ -57,6 +57,23 @@ test("a slow reader is bounded, and gets from the gateway what is no longer kept
   assert.equal(gateway.link.all("history").length, 2);
 });
 
+test("a room that is closed while a slow reader catches up ends it", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect({ buffer: 2 });
+  const reader = room.messages();
+  await gateway.seat();
+  for (let seq = 1; seq <= 2; seq++) gateway.link.tell(message(seq));
+  await take(reader, 1);
+  for (let seq = 3; seq <= 9; seq++) gateway.link.tell(message(seq));
+  const next = reader.next();
+  await settle();
+  assert.equal(gateway.link.all("history").length, 1);
+  const closing = room.close();
+  gateway.link.tell({ type: "close", code: 1000, reason: "ended" });
+  await closing;
+  assert.equal((await next).done, true);
+});
+
 test("what a slow reader can no longer get is told in the next message", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect({ buffer: 2 });
