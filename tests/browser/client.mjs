@@ -39,6 +39,18 @@ export class Client {
     return client;
   }
 
+  /** Gives WebTransport as long as it needs: on a busy machine WebSocket may win the race. */
+  async waitForWebTransport() {
+    await this.#page.evaluate(() => {
+      const ask = window.fetch;
+      window.fetch = async (...args) => {
+        const gateway = await (await ask(...args)).json();
+        gateway.policy.head_start_ms = gateway.policy.ready_timeout_ms;
+        return Response.json(gateway);
+      };
+    });
+  }
+
   get page() {
     return this.#page;
   }
