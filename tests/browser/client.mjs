@@ -67,10 +67,16 @@ export class Client {
           lab.told.push({ type, ...rest, ...(error && { code: error.code }) });
         });
       }
-      const read = async () => {
-        for await (const { seq, data, own, gap } of room.messages()) lab.heard.push({ seq, data, own, gap });
+      lab.read = async () => {
+        lab.heard = [];
+        try {
+          for await (const { seq, data, own, gap } of room.messages()) lab.heard.push({ seq, data, own, gap });
+          lab.end = "done";
+        } catch (error) {
+          lab.end = error.code;
+        }
       };
-      read().then(() => (lab.end = "done"), (error) => (lab.end = error.code));
+      lab.read();
     }, url, room, options);
     if (waits) await this.live(options.transport === "auto" ? undefined : options.transport);
   }

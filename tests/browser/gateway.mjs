@@ -94,6 +94,11 @@ export class Gateway {
     await this.#ask("POST", `${name}/hibernate`);
   }
 
+  /** Deletes a room, whoever is in it. */
+  async delete(name) {
+    await this.#ask("DELETE", name);
+  }
+
   /** Lets every write to a file fail from now on, or with `false` work again. */
   async failWrites(fail = true) {
     const limit = fail ? "0" : "unlimited";

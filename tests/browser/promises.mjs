@@ -248,6 +248,26 @@ inBoth("a certificate that is renewed is taken like the one before", async (t, b
   assert.deepEqual(await ann.heard(2), ["before", "after"]);
 });
 
+inBoth("of a room that is deleted one is told, and that what comes next is another log", async (t, browser, kind) => {
+  const { gateway, ann, bob } = await annAndBob(t, browser, kind === "chromium" ? "webtransport" : "websocket");
+  await bob.say("old 1", "old 2");
+  await ann.heard(2);
+  await gateway.delete("meadow");
+  await ann.state("closed");
+  assert.deepEqual([(await ann.status()).error, await ann.run((lab) => lab.end)], ["room_deleted", "room_deleted"]);
+  await ann.run((lab) => {
+    lab.room.resume();
+    lab.read();
+  });
+  await ann.live();
+  const dan = await Guest.join(t, gateway, { name: "dan" });
+  await dan.say("new 1");
+  await ann.until("the new log was read", (lab) => lab.heard.some(({ data }) => data.text === "new 1"));
+  const [{ seq, gap }] = await ann.run((lab) => lab.heard.filter(({ data }) => data.text === "new 1"));
+  assert.deepEqual([seq, gap.why, gap.after], [1, "epoch", 2]);
+  assert.deepEqual((await ann.all("gap")).map(({ why }) => why), ["epoch"]);
+});
+
 everywhere("a connection that went silent is found out at once when there is reason to doubt it", async (t, browser, transport, kind) => {
   const { relay, ann, bob } = await annAndBob(t, browser, transport);
   await ann.until("all was answered", ({ room }) => room.rtt !== undefined);
