@@ -1,7 +1,4 @@
-// The page: what a visitor sees of one Connection.
-//
-// Room, name and choice of transport live in the URL (`/?room=lobby&name=ada&transport=auto`), so
-// that a link says where it leads. The seat is kept per tab, the colour per browser.
+// The page: what a visitor sees of one room.
 //
 // `<html>` always says how things stand, for the style sheet and for tests:
 //
@@ -11,22 +8,20 @@
 //     data-unplugged  there while the visitor's own unplugging lasts
 //
 // Each part has a file of its own that says by which attributes its elements can be found:
-// messages.js, people.js, cursors.js, rooms.js.
+// messages.js, people.js, cursors.js, rooms.js. Everything about the connection is the client's.
 
+import { explain } from "./close-reasons.js";
 import { PALETTE, colourOf, keepColour, ownColour } from "./colours.js";
-import { Connection } from "./connection.js";
 import { Cursors } from "./cursors.js";
+import { connect } from "./dormouse.js";
 import { Earlier } from "./earlier.js";
 import { Messages } from "./messages.js";
-import { friendlyName } from "./names.js";
 import { People } from "./people.js";
+import { TRANSPORTS, addressOf, readPlace, takeSeat } from "./place.js";
 import { Rooms } from "./rooms.js";
 import { Slumber } from "./slumber.js";
 import { Typing } from "./typing.js";
 
-const TRANSPORTS = { webtransport: "WebTransport", websocket: "WebSocket" };
-const ROOM_NAME = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
-const SEAT_TAKEN_OVER = 4508;
 const UNPLUGGED_MS = 3_000;
 
 const page = document.documentElement.dataset;
@@ -36,44 +31,42 @@ const place = readPlace();
 const seat = takeSeat(place.room);
 const ownSids = new Set();
 
-let ownSid; // of the seat we have now
-let final; // the close code after which the connection does not come back by itself
 let wasUnplugged = false;
+let isFull = false; // too much waits to be sent
 let whisperTo = null; // the member to whom the next words go, if not to all
 
-const connection = new Connection({
-  base: location.origin,
-  room: place.room,
+const room = connect(place.room, {
   name: place.name,
   attachment: { color: ownColour() },
   session: seat.session,
   transport: place.transport,
+  watch: true,
 });
-const { roster } = connection;
+const { members } = room;
 
 const messages = new Messages({
   list: byId("messages"),
   scroller,
   newest: byId("newest"),
   isOwn: (sid) => ownSids.has(sid),
-  colourOf: (sid, name) => colourOf(roster.get(sid), name),
+  colourOf: (sid, name) => colourOf(members.get(sid), name),
 });
-const earlier = new Earlier({ connection, messages, scroller, top: byId("earlier") });
+const earlier = new Earlier({ room, messages, scroller, top: byId("earlier") });
 const people = new People({
   list: byId("people"),
   numbers: document.querySelectorAll(".count"),
   hint: byId("people-hint"),
-  choose: (sid) => whisper(roster.get(sid)),
+  choose: (sid) => whisper(members.get(sid)),
 });
 const cursors = new Cursors({
   floor: scroller,
   layer: byId("cursors"),
-  send: (at) => connection.show("cursor", at),
+  send: (at) => room.ephemeral("cursor", at),
 });
 const typing = new Typing({
   field: byId("text"),
   line: byId("typing"),
-  send: (isTyping) => connection.show("typing", isTyping && !whisperTo),
+  send: (isTyping) => room.ephemeral("typing", isTyping && !whisperTo),
 });
 const slumber = new Slumber({
   sentence: byId("room-state"),
@@ -86,19 +79,19 @@ const rooms = new Rooms({
   list: byId("rooms"),
   current: place.room,
   heard: ({ sleeps_in_ms }) => slumber.sleepsIn(sleeps_in_ms ?? 0),
-  address: (room) => `?${new URLSearchParams({ ...place, room })}`,
+  address: (room) => addressOf({ ...place, room }),
 });
 
-connection.addEventListener("state", ({ detail }) => {
-  page.state = detail.state;
-  page.transport = detail.transport;
-  document.documentElement.toggleAttribute("data-unplugged", detail.unplugged === true);
-  wasUnplugged ||= detail.unplugged === true;
-  final = detail.final;
-  byId("badge-text").textContent = badge(detail);
-  byId("messages").ariaBusy = detail.state !== "live"; // history is not read aloud
-  byId("unplug").disabled = detail.state !== "live";
-  if (detail.state === "live") {
+room.on("status", ({ state, transport, error }) => {
+  const unplugged = state === "paused";
+  page.state = unplugged ? "reconnecting" : state;
+  page.transport = transport ?? "none";
+  document.documentElement.toggleAttribute("data-unplugged", unplugged);
+  wasUnplugged ||= unplugged;
+  byId("badge-text").textContent = badge(state, transport);
+  byId("messages").ariaBusy = state !== "live"; // history is not read aloud
+  byId("unplug").disabled = state !== "live";
+  if (state === "live") {
     notice(null);
     if (page.room === "unknown") showRoom("unknown");
     byId("silence").hidden = !messages.isEmpty;
@@ -108,65 +101,62 @@ connection.addEventListener("state", ({ detail }) => {
   showRoom("unknown");
   cursors.keep(() => false);
   typing.keep(() => false);
-  if (detail.unplugged) notice("Unplugged for three seconds. Say something meanwhile; it will be said once.");
-  else if (detail.trouble) notice(detail.trouble, detail.state === "closed" ? "Come back" : "Try now");
+  if (unplugged) notice("Unplugged for three seconds. Say something meanwhile; it will be said once.");
+  else if (error) notice(explain(error), state === "closed" ? "Come back" : "Try now");
 });
 
-connection.addEventListener("seated", ({ detail }) => {
-  seat.session = detail.session;
-  ownSid = detail.sid;
-  ownSids.add(detail.sid);
-  if (detail.fresh) {
-    messages.clear();
-    earlier.reset();
-  }
+room.on("gap", ({ why }) => {
+  if (why === "hole") return;
+  messages.clear(); // what was shown comes anew
+  earlier.reset();
 });
 
-connection.addEventListener("caught-up", ({ detail: { missed, lost, why, away } }) => {
+room.on("back", ({ missed, lost, why, away }) => {
   const isWorthTelling = missed > 0 || lost > 0 || why || wasUnplugged;
   wasUnplugged = false;
   const text = why === "epoch" ? "The room's log began anew" : undefined;
   if (isWorthTelling) messages.mark({ missed, lost, text, aside: `in ${seconds(away)} away` });
 });
 
-connection.addEventListener("message", ({ detail }) => {
+room.on("message", (message) => {
   const arriving = page.state === "live";
-  messages.add(detail, { arriving });
-  if (arriving) stirred(detail.from?.sid);
+  messages.add(message, { arriving });
+  if (arriving) stirred(message.from?.sid);
   byId("silence").hidden = true;
 });
 
-connection.addEventListener("direct", ({ detail }) => {
-  if (!ownSids.has(detail.from?.sid)) messages.whisper(detail);
-  stirred(detail.from?.sid);
+room.on("direct", (message) => {
+  if (!message.own) messages.whisper(message);
+  stirred(message.from?.sid);
   byId("silence").hidden = true;
 });
 
-connection.addEventListener("answer", ({ detail }) => messages.settle(detail));
+room.on("outbox", ({ full }) => (isFull = full));
 
-connection.addEventListener("presence", () => {
-  people.show(roster, ownSid);
+room.on("presence", () => {
+  ownSids.add(room.sid);
+  people.show(members, room.sid);
   rooms.askSoon();
   messages.paint();
-  const isHere = (sid) => !roster.isWhole || (roster.get(sid) && !roster.get(sid).away);
+  const isHere = (sid) => !members.isWhole || (members.get(sid) && !members.get(sid).away);
   cursors.keep(isHere);
   typing.keep(isHere);
-  if (whisperTo && roster.isWhole && !roster.get(whisperTo.sid)) whisper(null);
+  if (whisperTo && members.isWhole && !members.get(whisperTo.sid)) whisper(null);
 });
 
-connection.addEventListener("ephemeral", ({ detail: { key, from, data } }) => {
-  const member = roster.get(from);
+room.on("ephemeral", ({ key, from, data }) => {
+  const member = members.get(from);
   const name = member?.name ?? "somebody";
   if (key === "cursor") cursors.show(from, data, { name, colour: colourOf(member, name) });
   if (key === "typing") typing.hear(from, data, name);
 });
 
-connection.addEventListener("room", ({ detail }) => {
-  showRoom(detail.state, detail);
+room.on("mood", (mood) => {
+  showRoom(mood.state, mood);
   rooms.askSoon();
 });
 
-connection.addEventListener("trouble", ({ detail }) => notice(`The gateway says: ${detail.reason}`));
+room.on("trouble", ({ message }) => notice(`The gateway says: ${message}`));
 
 byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -189,104 +179,54 @@ byId("whisper-end").addEventListener("click", () => whisper(null));
 byId("transports").addEventListener("change", ({ target }) => {
   place.transport = target.value;
   writePlace();
-  connection.use(target.value);
-  connection.start();
+  room.use(target.value);
+  if (room.status.state === "closed") room.resume();
 });
 
 byId("unplug").addEventListener("click", () => {
   byId("settings").hidePopover();
-  connection.unplug(UNPLUGGED_MS);
+  room.pause();
+  setTimeout(() => room.resume(), UNPLUGGED_MS);
   byId("text").focus();
 });
 
-byId("colours").addEventListener("change", ({ target }) => connection.attach({ color: keepColour(target.value) }));
-
-byId("place").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const { room, name } = byId("place").elements;
-  if (room.value !== place.room) leave();
-  location.assign(`?${new URLSearchParams({ ...place, room: room.value, name: name.value })}`);
+byId("colours").addEventListener("change", ({ target }) => {
+  room.set({ attachment: { color: keepColour(target.value) } }).catch(() => {}); // the next seat begins with it
 });
 
-byId("rooms").addEventListener("click", (event) => {
+byId("place").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { room: { value: to }, name } = byId("place").elements;
+  if (to !== place.room) await room.close();
+  location.assign(addressOf({ ...place, room: to, name: name.value }));
+});
+
+byId("rooms").addEventListener("click", async (event) => {
   const opensElsewhere = event.ctrlKey || event.metaKey || event.shiftKey;
   const link = event.target.closest("a");
-  if (link && !opensElsewhere && link.dataset.room !== place.room) leave();
+  if (!link || opensElsewhere || link.dataset.room === place.room) return;
+  event.preventDefault();
+  await room.close(); // nobody is left behind
+  location.assign(link.href);
 });
 
-byId("retry").addEventListener("click", () => {
-  if (final === SEAT_TAKEN_OVER) connection.forgetSeat();
-  connection.start();
-  connection.retryNow();
-});
+byId("retry").addEventListener("click", () => room.resume());
 
-addEventListener("online", () => connection.retryNow());
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) connection.retryNow();
-});
-
-// Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes
-// it. The seat goes back into the tab's storage, where a reload finds it.
-addEventListener("pagehide", () => {
-  connection.pause();
-  seat.keep();
-});
-addEventListener("pageshow", ({ persisted }) => {
-  if (persisted && final === undefined) connection.start();
-});
+// The seat goes back into the tab's storage, where a reload finds it.
+addEventListener("pagehide", () => seat.keep(room.session));
 
 writePlace();
 offerColours();
-if (ROOM_NAME.test(place.room)) connection.start();
-else {
-  page.state = "closed";
-  byId("badge-text").textContent = "Offline";
-  byId("room-state").textContent = "There is no such room.";
-  notice("A room's name is 1 to 128 letters, digits or any of . _ ~ -");
-  for (const control of document.querySelectorAll("#composer > *, #transports input, #unplug")) control.disabled = true;
-}
-
-function readPlace() {
-  const query = new URLSearchParams(location.search);
-  const transport = query.get("transport");
-  return {
-    room: query.get("room")?.trim() || "lobby",
-    name: Array.from(query.get("name")?.trim() || friendlyName()).slice(0, 64).join(""),
-    transport: transport in TRANSPORTS ? transport : "auto",
-  };
-}
 
 /** Puts the place into the URL, the title and the forms. */
 function writePlace() {
-  history.replaceState(null, "", `?${new URLSearchParams(place)}`);
+  history.replaceState(null, "", addressOf(place));
   document.title = `${place.room} · Dormouse`;
   byId("room-name").textContent = place.room;
   const { room, name } = byId("place").elements;
   room.value = place.room;
   name.value = place.name;
   byId("transports").elements.transport.value = place.transport;
-}
-
-/**
- * The tab's seat in `room`, taken out of its storage while the page lives: a duplicated tab gets
- * a copy of the storage, and would otherwise take this tab's seat.
- */
-function takeSeat(room) {
-  const slot = `dormouse.session.${room}`;
-  const session = sessionStorage.getItem(slot) ?? undefined;
-  sessionStorage.removeItem(slot);
-  return {
-    session,
-    keep() {
-      if (this.session) sessionStorage.setItem(slot, this.session);
-    },
-  };
-}
-
-/** Gives the seat up, for good. */
-function leave() {
-  connection.leave();
-  seat.session = undefined;
 }
 
 function offerColours() {
@@ -303,17 +243,17 @@ function offerColours() {
 }
 
 function sayToAll(text) {
-  const key = connection.publish({ text });
-  if (key === null) return notice("Too much is waiting to be sent. One moment.");
-  messages.addPending(key, text);
+  if (isFull) return notice("Too much is waiting to be sent. One moment.");
+  const settled = messages.addPending(text);
+  room.publish({ text }).then(settled, (error) => settled({ reason: error.message }));
   return true;
 }
 
 /** Whispers are not stored, so there is nothing to try again later. */
 function sayTo(member, text) {
-  const own = { time: Date.now(), from: { sid: ownSid, name: place.name }, data: { text } };
+  const own = { time: Date.now(), from: { sid: room.sid, name: place.name }, data: { text } };
   const failed = messages.whisper(own, member.name);
-  connection.whisper(member.sid, { text }).then(
+  room.publish({ text }, { to: { sid: member.sid } }).then(
     ({ reached }) => reached > 0 || failed(`Not heard: ${member.name} is away.`),
     (error) => failed(`Not heard: ${error.message}.`),
   );
@@ -336,10 +276,9 @@ function stirred(sid) {
   typing.hear(sid, false);
 }
 
-function badge({ state, transport, unplugged }) {
-  if (unplugged) return "Unplugged";
+function badge(state, transport) {
   if (state === "live") return TRANSPORTS[transport];
-  return { connecting: "Connecting", reconnecting: "Reconnecting", closed: "Offline" }[state];
+  return { connecting: "Connecting", reconnecting: "Reconnecting", paused: "Unplugged", closed: "Offline" }[state];
 }
 
 function notice(text, action) {

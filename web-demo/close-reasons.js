@@ -1,4 +1,4 @@
-// What the gateway's close codes mean to a person. 40xx: come back. 45xx: do not.
+// What went wrong, to a person.
 
 const SENTENCES = {
   4000: "The gateway is restarting.",
@@ -19,12 +19,7 @@ const SENTENCES = {
   4510: "A message was too large.",
 };
 
-/** A sentence for a close, whatever its code. */
-export function explain({ code, reason }) {
-  return SENTENCES[code] ?? (reason ? `The connection was closed: ${reason}.` : "The connection was lost.");
-}
-
-/** Whether to come back by oneself after a close. An unexplained one means "later". */
-export function mayReturn(code) {
-  return !(code >= 4500 && code < 4600);
+/** A sentence for one of the client's errors. */
+export function explain(error) {
+  return SENTENCES[error.closeCode] ?? `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`;
 }

@@ -2,22 +2,17 @@
 // that windows of any size agree.
 //
 // A cursor is an ephemeral: often told, at once outdated, never stored, and no loss when lost.
+// How often is told is the client's affair.
 // Each is in `#cursors` with `data-sid`, `data-still` once it has not moved for a while, and
 // `data-east` where there is no room for a name to its right.
 
-/** At most thirty a second. */
-const EVERY_MS = 34;
 const STILL_MS = 2_000;
 
 const ARROW = "M1 1 L1 16 L5.2 12.4 L8 18.6 L10.8 17.4 L8 11.4 L13.4 11 Z";
 
 export class Cursors {
   #layer;
-  #send;
   #cursors = new Map();
-  #newest = null;
-  #timer = null;
-  #sentAt = 0;
 
   /**
    * @param {object} parts
@@ -27,13 +22,12 @@ export class Cursors {
    */
   constructor({ floor, layer, send }) {
     this.#layer = layer;
-    this.#send = send;
     floor.addEventListener("pointermove", (event) => {
       if (event.pointerType === "touch") return; // that is scrolling
       const box = floor.getBoundingClientRect();
-      this.#tell([part(event.clientX - box.left, box.width), part(event.clientY - box.top, box.height)]);
+      send([part(event.clientX - box.left, box.width), part(event.clientY - box.top, box.height)]);
     }, { passive: true });
-    floor.addEventListener("pointerleave", () => this.#tell(null));
+    floor.addEventListener("pointerleave", () => send(null));
   }
 
   /** Somebody's cursor moved to `at`, or left. */
@@ -54,16 +48,6 @@ export class Cursors {
   /** Removes the cursors of all who do not satisfy `isHere`. */
   keep(isHere) {
     for (const sid of [...this.#cursors.keys()]) if (!isHere(sid)) this.#remove(sid);
-  }
-
-  /** Tells the newest place, now or when it is time again. */
-  #tell(at) {
-    this.#newest = at;
-    this.#timer ??= setTimeout(() => {
-      this.#timer = null;
-      this.#sentAt = performance.now();
-      this.#send(this.#newest);
-    }, Math.max(0, this.#sentAt + EVERY_MS - performance.now()));
   }
 
   #make(sid) {

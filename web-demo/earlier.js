@@ -4,16 +4,16 @@
 const PAGE = 50;
 
 export class Earlier {
-  #connection;
+  #room;
   #messages;
   #top;
   #observer;
   #isAsking = false;
   #isDone = false;
 
-  /** @param {{connection, messages, scroller: Element, top: Element}} parts `top` is above the list */
-  constructor({ connection, messages, scroller, top }) {
-    this.#connection = connection;
+  /** @param {{room, messages, scroller: Element, top: Element}} parts `top` is above the list */
+  constructor({ room, messages, scroller, top }) {
+    this.#room = room;
     this.#messages = messages;
     this.#top = top;
     this.#observer = new IntersectionObserver(
@@ -42,12 +42,12 @@ export class Earlier {
     if (before === 1) return this.#end([]);
     this.#isAsking = true;
     try {
-      const { messages, more } = await this.#connection.history({ before, limit: PAGE });
+      const { messages, more } = await this.#room.history({ before, limit: PAGE });
       if (this.#messages.oldest !== before) return; // emptied meanwhile
       if (more) this.#messages.prepend(messages);
       else this.#end(messages);
     } catch {
-      return; // the link is gone; the next one begins again
+      return; // the room is closed; a new beginning begins again
     } finally {
       this.#isAsking = false;
     }

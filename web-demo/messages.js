@@ -18,7 +18,7 @@ export class Messages {
   #colourOf;
   /** Whether the reader is at the end of the list, and stays there. */
   #follows = true;
-  /** Own messages on the way, oldest first: { key, text, item }. */
+  /** Own messages on the way, oldest first: { text, item }. */
   #pending = [];
   /** Speaker and time of each item that has one. */
   #said = new WeakMap();
@@ -81,28 +81,30 @@ export class Messages {
     this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
   }
 
-  /** One's own message that the room has not taken yet. */
-  addPending(key, text) {
+  /** One's own message that the room has not taken yet; call what it gives with what became of it. */
+  addPending(text) {
     const item = element("li", { text });
     item.dataset.own = item.dataset.pending = "";
     item.append(element("span", { className: "note", text: "on its way…" }));
-    this.#pending.push({ key, text, item });
+    const pending = { text, item };
+    this.#pending.push(pending);
     this.#keepingPlace(true, () => this.#list.append(item));
+    return (outcome) => this.#settle(pending, outcome);
   }
 
-  /** What became of a pending one: on disk, or refused. */
-  settle({ key, seq, reason, code }) {
-    const pending = this.#pending.find((pending) => pending.key === key);
-    if (!pending) return;
+  /** On disk as `seq`, or refused for a `reason`. */
+  #settle(pending, { seq, reason }) {
+    if (!this.#pending.includes(pending)) return;
+    const { item } = pending;
     if (seq === undefined) {
       this.#pending.splice(this.#pending.indexOf(pending), 1);
-      delete pending.item.dataset.pending;
-      pending.item.dataset.failed = "";
-      pending.item.querySelector(".note").textContent = `Not sent: ${reason ?? code}`;
+      delete item.dataset.pending;
+      item.dataset.failed = "";
+      item.querySelector(".note").textContent = `Not sent: ${reason}`;
     } else if (this.#list.querySelector(`[data-seq="${seq}"]`)) {
       this.#drop(pending);
     } else {
-      pending.item.querySelector(".note").remove(); // kept; the room's own copy will replace it
+      item.querySelector(".note").remove(); // kept; the room's own copy will replace it
     }
   }
 
@@ -138,8 +140,8 @@ export class Messages {
     for (const item of this.#list.children) this.#colour(item);
   }
 
-  #render({ seq, time, from, data, data64 }, aside) {
-    const text = readable(data, data64);
+  #render({ seq, time, from, data }, aside) {
+    const text = readable(data);
     const own = this.#isOwn(from?.sid);
     const name = from?.name ?? from?.user ?? "somebody";
     const item = element("li", {});
@@ -202,10 +204,9 @@ export class Messages {
 }
 
 /** A payload as text. Rooms carry any JSON; a chat shows what it can. */
-function readable(data, data64) {
+function readable(data) {
   if (typeof data === "string") return data;
-  const bytes = data instanceof Uint8Array ? data.length : data64 && atob(data64).length;
-  if (bytes !== undefined) return `(${bytes} bytes)`;
+  if (data instanceof Uint8Array) return `(${data.length} bytes)`;
   const text = data?.text ?? data?.message;
   return typeof text === "string" ? text : JSON.stringify(data);
 }

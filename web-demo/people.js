@@ -26,8 +26,10 @@ export class People {
     });
   }
 
+  /** Oneself first, then who has been here longest. */
   show(roster, ownSid) {
-    const members = roster.all().sort((a, b) => (b.sid === ownSid) - (a.sid === ownSid));
+    const byAge = (a, b) => a.since - b.since || (a.sid < b.sid ? -1 : 1);
+    const members = [...roster.values()].sort((a, b) => (b.sid === ownSid) - (a.sid === ownSid) || byAge(a, b));
     const gone = new Set(this.#items.keys());
     members.forEach((member, index) => {
       gone.delete(member.sid);

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](mod@super::upgrade)) |
 //! | `/.well-known/dormouse` | what a client needs to know first ([`well_known`]) |
-//! | `/` and its files | the demo ([`page`]) |
+//! | `/dormouse.js` | the client, for every page ([`page`]) |
+//! | `/` and its files | the demo and the examples ([`page`]) |
 //! | `/demo/rooms` | what the demo shows of all rooms, to this machine only ([`demo`]) |
 //!
 //! Everything else is 404, another method on one of these 405. No answer reads a body.
@@ -52,8 +53,7 @@ async fn respond(
         demo::PATH if cx.settings.demo && demo::may_see(&request, listener, peer) => {
             Some(demo::rooms(&cx).await)
         }
-        _ if cx.settings.demo => page::answer(&request),
-        _ => None,
+        _ => page::answer(&request, cx.settings.demo),
     };
     match known {
         None => No::Door(Refusal::NotFound).answer(),

@@ -1,7 +1,12 @@
-//! The demo page, embedded in the binary so that one file is all there is to install.
+//! The client library, the demo page and the examples, embedded in the binary so that one file
+//! is all there is to install.
+//!
+//! The client is for pages of every origin and always there; the rest is the demo.
 
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
 
 use super::{Response, door, header, with};
@@ -11,6 +16,8 @@ struct File {
     path: &'static str,
     content_type: &'static str,
     body: &'static [u8],
+    /// Whether it is the client, and not part of the demo.
+    is_client: bool,
 }
 
 macro_rules! file {
@@ -19,6 +26,7 @@ macro_rules! file {
             path: concat!("/", $name),
             content_type: $content_type,
             body: include_bytes!(concat!("../../web-demo/", $name)),
+            is_client: false,
         }
     };
 }
@@ -27,39 +35,43 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
+const TYPES: &str = "application/typescript; charset=utf-8";
 
 /// Every file there is; a test compares this with the folder.
 const FILES: &[File] = &[
+    File { path: "/dormouse.js", is_client: true, ..file!("client/dormouse.js", SCRIPT) },
+    File { path: "/dormouse.d.ts", is_client: true, ..file!("client/dormouse.d.ts", TYPES) },
     File { path: "/", ..file!("index.html", HTML) },
     file!("app.js", SCRIPT),
     file!("close-reasons.js", SCRIPT),
     file!("colours.js", SCRIPT),
-    file!("connection.js", SCRIPT),
     file!("cursors.js", SCRIPT),
-    file!("doors.js", SCRIPT),
     file!("earlier.js", SCRIPT),
+    file!("examples/example.css", STYLE),
+    file!("examples/plain.html", HTML),
+    file!("examples/seed.html", HTML),
     file!("favicon.svg", PICTURE),
-    file!("framing.js", SCRIPT),
     file!("messages.js", SCRIPT),
     file!("names.js", SCRIPT),
     file!("people.js", SCRIPT),
-    file!("race.js", SCRIPT),
+    file!("place.js", SCRIPT),
     file!("rooms.js", SCRIPT),
-    file!("roster.js", SCRIPT),
     file!("slumber.js", SCRIPT),
     file!("style.css", STYLE),
     file!("typing.js", SCRIPT),
-    file!("websocket.js", SCRIPT),
-    file!("webtransport.js", SCRIPT),
 ];
 
 /// One per file, in the same order: its content, hashed.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|f| tag(f.body)).collect());
 
 /// The file of that path, or 304 for who has it already; `None` when there is no such file.
-pub fn answer<T>(request: &Request<T>) -> Option<Response> {
+/// Without the `demo` there is only the client.
+pub fn answer<T>(request: &Request<T>, demo: bool) -> Option<Response> {
     let index = FILES.iter().position(|file| file.path == request.uri().path())?;
     let (file, tag) = (&FILES[index], &TAGS[index]);
+    if !file.is_client && !demo {
+        return None;
+    }
     let known = header(request, "if-none-match").is_some_and(|tags| tags.contains(tag.as_str()));
     let response = match known {
         true => super::answer(304, file.content_type, ""),
@@ -67,13 +79,18 @@ pub fn answer<T>(request: &Request<T>) -> Option<Response> {
     };
     // Asked for each time, sent only when it changed: a new binary is a new page at once.
     let response = with(with(response, "cache-control", "no-cache"), "etag", tag);
+    if file.is_client {
+        // Wherever a page comes from, even one that isolates itself.
+        let response = with(response, "access-control-allow-origin", "*");
+        return Some(with(response, "cross-origin-resource-policy", "cross-origin"));
+    }
     let response = with(response, "referrer-policy", "no-referrer");
-    Some(with(response, "content-security-policy", &content_security_policy(request)))
+    Some(with(response, "content-security-policy", &content_security_policy(request, file.body)))
 }
 
-/// Nothing but our own files; connections to this host on any port, because WebTransport and
-/// a second gateway are other origins.
-fn content_security_policy<T>(request: &Request<T>) -> String {
+/// Nothing but our own files and what is written in the page itself; connections to this host on
+/// any port, because WebTransport and a second gateway are other origins.
+fn content_security_policy<T>(request: &Request<T>, body: &[u8]) -> String {
     let connect = header(request, "host").and_then(door::parse_authority).map(|(host, _)| host);
     let connect = match connect.as_deref() {
         Some("localhost") => format!("{} {}", sources("localhost"), sources("127.0.0.1")),
@@ -85,10 +102,21 @@ fn content_security_policy<T>(request: &Request<T>) -> String {
         // A policy cannot name an IPv6 address.
         _ => "ws: wss: https:".to_owned(),
     };
+    let script = inline_scripts(body);
     format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+        "default-src 'none'; script-src 'self'{script}; style-src 'self'; img-src 'self' data:; \
          connect-src 'self' {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+}
+
+/// The scripts that stand in an example's page, as a policy names them: by their hashes.
+fn inline_scripts(body: &[u8]) -> String {
+    let page = str::from_utf8(body).unwrap_or_default();
+    let scripts = page.split("<script type=\"module\">").skip(1);
+    let scripts = scripts.filter_map(|rest| rest.split_once("</script>"));
+    let hash =
+        |text: &str| STANDARD.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()));
+    scripts.map(|(script, _)| format!(" 'sha256-{}'", hash(script))).collect()
 }
 
 fn sources(host: &str) -> String {
@@ -107,7 +135,18 @@ mod tests {
 
     fn get(path: &str, header: (&str, &str)) -> Option<Response> {
         let request = Request::builder().uri(path).header("host", "localhost:4433");
-        answer(&request.header(header.0, header.1).body(()).unwrap())
+        answer(&request.header(header.0, header.1).body(()).unwrap(), true)
+    }
+
+    /// The files below a folder that are served under the path they have there.
+    fn files(folder: &str) -> Vec<String> {
+        let listed = std::fs::read_dir(format!("web-demo{folder}")).unwrap();
+        let listed =
+            listed.map(|entry| entry.unwrap()).filter(|it| it.file_type().unwrap().is_file());
+        let names = listed.map(|entry| entry.file_name().into_string().unwrap());
+        // What npm needs is nobody else's.
+        let names = names.filter(|name| !name.ends_with(".json") && !name.starts_with('.'));
+        names.map(|name| format!("{folder}/{name}")).collect()
     }
 
     #[test]
@@ -123,26 +162,45 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_served() {
-        for file in std::fs::read_dir("web-demo").unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            let path = format!("/{}", if name == "index.html" { "" } else { &name });
-            let response = get(&path, ("accept", "*/*")).unwrap_or_else(|| panic!("{name}"));
+        for path in [files(""), files("/examples")].concat() {
+            let served = if path == "/index.html" { "/" } else { &path };
+            let response = get(served, ("accept", "*/*")).unwrap_or_else(|| panic!("{path}"));
             let content_type = response.headers()["content-type"].to_str().unwrap();
-            let expected = match name.rsplit_once('.').unwrap().1 {
+            let expected = match path.rsplit_once('.').unwrap().1 {
                 "html" => HTML,
                 "js" => SCRIPT,
                 "css" => STYLE,
                 "svg" => PICTURE,
                 other => panic!("what is a .{other} file?"),
             };
-            assert_eq!(content_type, expected, "{name}");
+            assert_eq!(content_type, expected, "{path}");
         }
+    }
+
+    #[test]
+    fn the_client_is_for_every_page_and_there_without_the_demo() {
+        for path in ["/dormouse.js", "/dormouse.d.ts"] {
+            let request = Request::builder().uri(path).header("host", "rooms.example");
+            let response = answer(&request.body(()).unwrap(), false).unwrap();
+            assert_eq!(response.headers()["access-control-allow-origin"], "*");
+            assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");
+        }
+        assert!(answer(&Request::builder().uri("/").body(()).unwrap(), false).is_none());
+    }
+
+    #[test]
+    fn an_example_may_run_the_script_that_stands_in_it() {
+        let policy = get("/examples/plain.html", ("accept", "*/*")).unwrap();
+        let policy = policy.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("script-src 'self' 'sha256-"), "{policy}");
+        let of = inline_scripts(b"<script type=\"module\">let a</script><script>let b</script>");
+        assert_eq!(of, " 'sha256-IfEXP/8HLuXoAiy0hZVrCAcjcLsZqYFpLOHDGj8enqE='");
     }
 
     #[test]
     fn the_policy_allows_our_own_files_and_connections_to_this_host_only() {
         let policy = |host: &str| {
-            content_security_policy(&Request::builder().header("host", host).body(()).unwrap())
+            content_security_policy(&Request::builder().header("host", host).body(()).unwrap(), b"")
         };
         let local = policy("localhost:4433");
         assert!(local.contains("default-src 'none'; script-src 'self'"), "{local}");

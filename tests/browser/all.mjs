@@ -1,6 +1,6 @@
-// The demo page in real browsers, against the built binary.
+// The client and the demo page in real browsers, against the built binary.
 //
-//     node --experimental-websocket --test-reporter=spec tests/browser/all.mjs [--update-docs]
+//     node --test-reporter=spec tests/browser/all.mjs [--update-docs]
 //
 // DORMOUSE_BIN, CHROMIUM and FIREFOX name other binaries than the usual ones. Pictures of the page
 // go to tests/browser/screenshots/; with --update-docs the README's picture is taken anew, too.
@@ -10,7 +10,8 @@ import "./looks.mjs";
 import "./engines.mjs";
 import "./chat.mjs";
 import "./company.mjs";
-import "./roster.mjs";
+import "./promises.mjs";
+import "./examples.mjs";
 import { run } from "./stage.mjs";
 
 run();

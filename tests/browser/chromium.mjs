@@ -143,6 +143,15 @@ class ChromiumPage extends Page {
     });
   }
 
+  /** Stops the page as Chromium does with tabs that nobody has looked at for long. */
+  async freeze() {
+    await this.#call("Page.setWebLifecycleState", { state: "frozen" });
+  }
+
+  async thaw() {
+    await this.#call("Page.setWebLifecycleState", { state: "active" });
+  }
+
   async picture() {
     const { data } = await this.#call("Page.captureScreenshot", { format: "png" });
     return Buffer.from(data, "base64");

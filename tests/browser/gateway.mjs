@@ -77,6 +77,13 @@ export class Gateway {
     await within(`the gateway obeyed ${signal}`, gone);
   }
 
+  /** Starts anew with another certificate, as when the old one has run out. */
+  async renewCertificate() {
+    await this.stop();
+    await rm(join(this.#dir, "certs"), { recursive: true });
+    await this.start();
+  }
+
   /** The operator's view of a room. */
   async room(name) {
     return (await this.#ask("GET", name)).json();
@@ -85,6 +92,11 @@ export class Gateway {
   /** Sends a room to sleep at once, whatever it was doing. */
   async hibernate(name) {
     await this.#ask("POST", `${name}/hibernate`);
+  }
+
+  /** Deletes a room, whoever is in it. */
+  async delete(name) {
+    await this.#ask("DELETE", name);
   }
 
   /** Lets every write to a file fail from now on, or with `false` work again. */
@@ -101,7 +113,7 @@ export class Gateway {
 }
 
 /** A port that is free for TCP and UDP now. */
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const tcp = createServer().listen(0, "127.0.0.1");
     await once(tcp, "listening");

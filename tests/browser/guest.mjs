@@ -1,6 +1,7 @@
 // A member of a room without a browser, to fill rooms with.
 
 import { once } from "node:events";
+import { WebSocket } from "../../web-demo/node_modules/ws/wrapper.mjs";
 import { within } from "./until.mjs";
 
 export class Guest {
@@ -18,6 +19,7 @@ export class Guest {
     await within(`${name} was connected`, once(socket, "open"));
     const welcome = new Promise((resolve) => {
       socket.addEventListener("message", ({ data }) => {
+        if (typeof data !== "string") return; // somebody said bytes
         const frame = JSON.parse(data);
         if (frame.type === "welcome") resolve(frame);
         if (frame.type === "error") throw new Error(`${name} is told ${data}`);

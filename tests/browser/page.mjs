@@ -19,7 +19,7 @@ export class Page {
 
   /** The page's own word on how things stand: state, transport, room. */
   state() {
-    return this.evaluate(() => ({ ...document.documentElement.dataset, notice: document.querySelector("#notice-text").textContent }));
+    return this.evaluate(() => ({ ...document.documentElement.dataset, notice: document.querySelector("#notice-text")?.textContent }));
   }
 
   /** The messages shown that are on disk, in the order shown. */

@@ -1,4 +1,4 @@
-// What every test of the page begins with: browsers that are there once, and visitors in them.
+// What every test begins with: browsers that are there once, and visitors in them.
 
 import { after, before, describe, it } from "node:test";
 import { Chromium } from "./chromium.mjs";
@@ -9,6 +9,8 @@ const AT_ONCE = 2;
 
 export let chromium;
 export let firefox;
+/** The same by name. */
+export const browsers = {};
 
 const tests = [];
 
@@ -19,9 +21,10 @@ export function test(name, act) {
 
 /** Runs every test there is so far. */
 export function run() {
-  describe("the demo", { concurrency: AT_ONCE }, () => {
+  describe("in browsers", { concurrency: AT_ONCE }, () => {
     before(async () => {
       [chromium, firefox] = await Promise.all([Chromium.launch(), Firefox.launch()]);
+      Object.assign(browsers, { chromium, firefox });
     });
     after(() => Promise.all([chromium, firefox].map((browser) => browser?.close())));
     for (const [name, act] of tests) it(name, act);

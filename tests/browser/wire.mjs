@@ -1,4 +1,7 @@
 // A browser's process, and the socket by which it takes orders: numbered calls and events.
+//
+// The socket is that of the package `ws`. Node 20's own masks every frame with zeros once the process
+// has sent some four thousand, and Firefox hangs up at the first.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -6,6 +9,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { WebSocket } from "../../web-demo/node_modules/ws/wrapper.mjs";
 import { within } from "./until.mjs";
 
 /** Starts a browser with a profile of its own: `{ address, end }`. */
@@ -44,6 +48,7 @@ export class Wire {
   #nextId = 1;
   #calls = new Map();
   #listeners = new Map();
+  #isOver = false;
 
   /** `nameOf` gives the name by which listeners of an event ask for it. */
   static async open(address, nameOf) {
@@ -52,10 +57,15 @@ export class Wire {
     wire.#socket = new WebSocket(address);
     await within("the browser could be spoken to", once(wire.#socket, "open"));
     wire.#socket.addEventListener("message", ({ data }) => wire.#take(JSON.parse(data)));
+    wire.#socket.addEventListener("close", () => {
+      wire.#isOver = true;
+      for (const { reject } of wire.#calls.values()) reject(new Error("the browser is gone"));
+    });
     return wire;
   }
 
   call(method, params = {}, more = {}) {
+    if (this.#isOver) return Promise.reject(new Error(`the browser is gone before ${method}`));
     const id = this.#nextId++;
     this.#socket.send(JSON.stringify({ id, method, params, ...more }));
     const answer = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));

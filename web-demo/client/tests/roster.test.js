@@ -1,15 +1,11 @@
 // The rules by which a page merges what it is told of who is here.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { test } from "./stage.mjs";
-
-// Nothing here says to node that the page's scripts are modules, so they are not imported by name.
-const source = await readFile(new URL("../../web-demo/roster.js", import.meta.url), "utf8");
-const { Roster } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+import { test } from "node:test";
+import { Roster } from "../src/roster.js";
 
 const member = (sid, more) => ({ sid, name: sid, since: 1, ...more });
-const sids = (roster) => roster.all().map(({ sid }) => sid);
+const sids = (roster) => [...roster.keys()];
 
 function rosterOf(...members) {
   const roster = new Roster();

@@ -1,0 +1,41 @@
+// Makes dormouse.js, the one file that is published and served, out of src/.
+//
+//     node build.mjs            writes it
+//     node build.mjs --check    fails when it is not what the sources give, or too large
+//
+// Its size is what a page pays at most: the whole file, gzipped at level 9.
+
+import { readFile, writeFile } from "node:fs/promises";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const LIMIT_BYTES = 10_000;
+const HERE = new URL(".", import.meta.url);
+const TARGET = new URL("dormouse.js", HERE);
+const HEAD = `/* @ts-self-types="./dormouse.d.ts" */
+// Dormouse's client in one file, made from web-demo/client/src. docs/client.md tells how to use it.`;
+
+const { outputFiles } = await build({
+  entryPoints: [new URL("src/index.js", HERE).pathname],
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  banner: { js: HEAD },
+  write: false,
+});
+const made = outputFiles[0].text;
+const size = gzipSync(made, { level: 9 }).length;
+if (size > LIMIT_BYTES) fail(`dormouse.js has ${size} bytes gzipped, ${LIMIT_BYTES} are allowed`);
+if (process.argv.includes("--check")) {
+  const kept = await readFile(TARGET, "utf8").catch(() => "");
+  if (kept !== made) fail("dormouse.js is not what src/ gives: run `node build.mjs` in web-demo/client");
+} else {
+  await writeFile(TARGET, made);
+}
+console.log(`dormouse.js: ${made.length} bytes, ${size} gzipped`);
+
+function fail(why) {
+  console.error(why);
+  process.exit(1);
+}

@@ -1,0 +1,153 @@
+// Frames into bodies and back. No I/O.
+//
+// A *body* is what both transports carry: a text with a JSON object, or bytes that begin with
+// one: varint header length │ JSON header │ the bytes that stand for `data`. A WebSocket has
+// messages of either kind; on a WebTransport stream each body says its length and kind first:
+//
+//     varint length │ kind │ body          the length counts the kind byte and the body
+
+/** @typedef {Record<string, any>} Frame a JSON object with a `type`; its `data` may be bytes */
+/** @typedef {string | Uint8Array} Body */
+
+const JSON_KIND = 1;
+const BINARY_KIND = 2;
+
+/** The longest frame read; far above what a gateway sends, far below what hurts a tab. */
+const FRAME_LIMIT = 16 * 1024 * 1024;
+
+const utf8 = new TextEncoder();
+const text = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * @param {Frame} frame
+ * @returns {Body}
+ */
+export function encode(frame) {
+  const { data, ...header } = frame;
+  const bytes = bytesOf(data);
+  if (!bytes) return JSON.stringify(frame);
+  const head = utf8.encode(JSON.stringify(header));
+  return join(varint(head.length), head, bytes);
+}
+
+/**
+ * @param {string | ArrayBuffer | Uint8Array} body
+ * @returns {Frame}
+ */
+export function decode(body) {
+  if (typeof body === "string") return JSON.parse(body);
+  const bytes = body instanceof Uint8Array ? body : new Uint8Array(body);
+  const length = readVarint(bytes, 0);
+  if (!length || length.next + length.value > bytes.length) throw new RangeError("a header is cut off");
+  const end = length.next + length.value;
+  return { ...JSON.parse(text.decode(bytes.subarray(length.next, end))), data: bytes.slice(end) };
+}
+
+/**
+ * How long a body is on the wire, its kind byte included.
+ * @param {Body} body
+ */
+export function sizeOf(body) {
+  return 1 + (typeof body === "string" ? utf8.encode(body).length : body.length);
+}
+
+/**
+ * A body as it goes on a WebTransport stream.
+ * @param {Body} body
+ */
+export function wrap(body) {
+  const isText = typeof body === "string";
+  const bytes = isText ? utf8.encode(body) : body;
+  return join(varint(bytes.length + 1), Uint8Array.of(isText ? JSON_KIND : BINARY_KIND), bytes);
+}
+
+/** Cuts a stream's chunks into frames, whatever the chunks' borders. */
+export class FrameReader {
+  /** @type {Uint8Array[]} */
+  #chunks = [];
+  #held = 0;
+  /** How many bytes it takes before there can be another frame. */
+  #needed = 1;
+
+  /**
+   * Takes a chunk and gives the frames that are complete now. Throws on what is no frame.
+   * @param {Uint8Array} chunk
+   */
+  push(chunk) {
+    this.#chunks.push(chunk);
+    this.#held += chunk.length;
+    /** @type {Frame[]} */
+    const frames = [];
+    if (this.#held < this.#needed) return frames;
+    const bytes = this.#chunks.length === 1 ? chunk : join(...this.#chunks);
+    let at = 0;
+    this.#needed = 1;
+    for (let length; (length = readVarint(bytes, at)); ) {
+      if (length.value < 1 || length.value > FRAME_LIMIT) throw new RangeError("a frame has an impossible length");
+      const end = length.next + length.value;
+      if (end > bytes.length) {
+        this.#needed = end - at;
+        break;
+      }
+      const body = bytes.subarray(length.next + 1, end);
+      const kind = bytes[length.next];
+      // Of other kinds later versions may make use.
+      if (kind === JSON_KIND) frames.push(decode(text.decode(body)));
+      else if (kind === BINARY_KIND) frames.push(decode(body));
+      at = end;
+    }
+    this.#chunks = at < bytes.length ? [bytes.subarray(at)] : [];
+    this.#held = bytes.length - at;
+    if (this.#held > 0 && this.#needed === 1) this.#needed = this.#held + 1;
+    return frames;
+  }
+}
+
+/**
+ * A copy of what is bytes of any kind.
+ * @param {unknown} data
+ */
+export function bytesOf(data) {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  return undefined;
+}
+
+/** @param {string} base64 */
+export function fromBase64(base64) {
+  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+}
+
+/** @param {Uint8Array[]} parts */
+function join(...parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+// QUIC's variable-length integers (RFC 9000, 16): the first two bits say how many bytes.
+
+/** @param {number} value */
+function varint(value) {
+  if (value < 0x40) return Uint8Array.of(value);
+  if (value < 0x4000) return Uint8Array.of(0x40 | (value >> 8), value);
+  if (value < 0x4000_0000) return Uint8Array.of(0x80 | (value >> 24), value >> 16, value >> 8, value);
+  throw new RangeError("a frame is too long");
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @param {number} at
+ */
+function readVarint(bytes, at) {
+  if (at >= bytes.length) return undefined;
+  const next = at + (1 << (bytes[at] >> 6));
+  if (next > bytes.length) return undefined;
+  let value = bytes[at] & 0x3f;
+  for (let i = at + 1; i < next; i++) value = value * 256 + bytes[i];
+  return { value, next };
+}

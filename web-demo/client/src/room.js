@@ -1,0 +1,383 @@
+// A room as its application sees it: where in the log one is, who is here, what waits.
+//
+// - Its position is the last `message` or `live` it has processed, never the one in `welcome`:
+//   that one lies behind messages which are still on their way.
+// - What came already is not told again, and what should have come and did not is told as a gap.
+// - Frames of a type it does not know are ignored.
+
+/** @import {Direct, Gap, Message, Options, Position, Room, Status, Transport} from "../dormouse.js" */
+/** @import {Frame} from "./framing.js" */
+import { Connection } from "./connection.js";
+import { Doors } from "./doors.js";
+import { Emitter } from "./emitter.js";
+import { Ephemerals } from "./ephemerals.js";
+import { CloseError, DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
+import { fromBase64 } from "./framing.js";
+import { Log } from "./log.js";
+import { Outbox } from "./outbox.js";
+import { Roster } from "./roster.js";
+import { Saved } from "./saved.js";
+import { watchSurroundings } from "./surroundings.js";
+import { Token } from "./token.js";
+
+const ROOM_NAME = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
+const WAITING_PUBLISHES = 256;
+const WAITING_REQUESTS = 32;
+const KEPT_MESSAGES = 1_000;
+/** Together fewer than the gateway lets be unanswered; then it would read no further. */
+const PUBLISHES_IN_FLIGHT = 32;
+const REQUESTS_IN_FLIGHT = 8;
+/** How many former seats are still known as one's own. */
+const OWN_SIDS = 64;
+
+/** @implements {Room} */
+export class DormouseRoom extends Emitter {
+  members = new Roster();
+  /** @type {Status} */
+  status = { state: "connecting", transport: null };
+  /** @type {string | undefined} */
+  sid;
+  /** @type {string | undefined} */
+  session;
+  /** @type {Position | undefined} */
+  position;
+  #options;
+  #connection;
+  #outbox;
+  #requests;
+  #ephemerals;
+  #log;
+  #saved;
+  #token;
+  #epoch = "";
+  /** @type {Set<string>} */
+  #ownSids = new Set();
+  /** Before the next message. @type {Gap | undefined} */
+  #gap;
+  /** @type {{ lostAt: number, missed: number, lost: number, why?: Gap["why"] } | undefined} */
+  #away;
+  #lostAt = 0;
+  #isLive = false;
+  #hasRenewed = false;
+  #leftPage = false;
+  #keyPrefix = randomText();
+  #keys = 0;
+  #settle = { resolve: () => {}, reject: (/** @type {Error} */ _) => {} };
+  #ignore = () => {};
+
+  /**
+   * @param {string} name
+   * @param {Options} [options]
+   */
+  constructor(name, options = {}) {
+    super();
+    if (!ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
+    const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
+    if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
+    const base = gatewayOf(options.gateway);
+    this.name = name;
+    this.#options = options;
+    this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
+    this.session = options.session ?? this.#saved.session;
+    this.position = options.since ?? this.#saved.since;
+    this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit) => this.history({ after, limit }));
+    this.#token = new Token(options.token, (token) => this.#connection.send(JSON.stringify({ type: "token", token })));
+    this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
+      hello: () => this.#hello(),
+      welcome: (frame) => this.#welcome(frame),
+      take: (frame) => this.#take(frame),
+      lost: () => this.#lost(),
+      owes: () => this.#outbox.isOwed || this.#requests.isOwed,
+      renews: () => this.#renews(),
+      tell: (status) => this.emit("status", (this.status = status)),
+      ended: (error) => this.#ended(error),
+    });
+    const send = (/** @type {string | Uint8Array} */ body) => this.#connection.send(body);
+    this.#ephemerals = new Ephemerals((body) => this.#connection.sendLossy(body));
+    this.#requests = new Outbox({ limit: WAITING_REQUESTS, window: REQUESTS_IN_FLIGHT, send });
+    this.#outbox = new Outbox({
+      limit: options.outbox ?? WAITING_PUBLISHES,
+      window: PUBLISHES_IN_FLIGHT,
+      send,
+      changed: () => this.emit("outbox", { waiting: this.waiting, full: this.#outbox.isFull }),
+    });
+    this.ready = new Promise((/** @type {(value: void) => void} */ resolve, reject) => (this.#settle = { resolve, reject }));
+    this.ready.catch(() => {}); // whoever does not ask need not know
+    options.signal?.addEventListener("abort", () => this.close());
+    // The caller listens first.
+    queueMicrotask(() => {
+      if (options.signal?.aborted) this.close();
+      else if (this.status.state !== "closed") this.resume();
+    });
+  }
+
+  get rtt() {
+    return this.#connection.rtt;
+  }
+
+  get waiting() {
+    return this.#outbox.size;
+  }
+
+  messages({ signal } = /** @type {{ signal?: AbortSignal }} */ ({})) {
+    return this.#log.read(signal);
+  }
+
+  /**
+   * @param {unknown} data
+   * @param {{ key?: string, to?: object, signal?: AbortSignal }} [options]
+   * @returns {Promise<any>}
+   */
+  async publish(data, { key, to, signal } = {}) {
+    this.#mustBeOpen();
+    if (to) {
+      const { reached } = await this.#outbox.add({ type: "publish", to, data }, { once: true, signal });
+      return { reached };
+    }
+    key ??= `${this.#keyPrefix}-${++this.#keys}`;
+    const { seq, dup } = await this.#outbox.add({ type: "publish", key, data }, { signal });
+    return { seq, dup };
+  }
+
+  /**
+   * @param {string} key
+   * @param {unknown} data
+   */
+  ephemeral(key, data) {
+    if (this.#connection.isSeated) this.#ephemerals.show(key, data);
+  }
+
+  /** @param {{ attachment?: unknown, tags?: string[] }} change */
+  async set({ attachment, tags }) {
+    this.#mustBeOpen();
+    // The next hello says it again.
+    if (attachment !== undefined) this.#options = { ...this.#options, attachment };
+    if (tags !== undefined) this.#options = { ...this.#options, tags };
+    await this.#requests.add({ type: "set", attachment, tags });
+  }
+
+  /** @param {{ before?: number, after?: number, limit?: number }} [options] */
+  async history({ before, after, limit } = {}) {
+    this.#mustBeOpen();
+    const { messages, more } = await this.#requests.add({ type: "history", before, after, limit });
+    return { messages: messages.map((/** @type {Frame} */ frame) => this.#message(frame)), more };
+  }
+
+  /** @param {{ after?: string, limit?: number }} [options] */
+  async listMembers({ after, limit } = {}) {
+    this.#mustBeOpen();
+    const { members, more } = await this.#requests.add({ type: "members", after, limit });
+    return { members, more };
+  }
+
+  /** @param {"auto" | Transport} transport */
+  use(transport) {
+    this.#connection.use(transport);
+  }
+
+  pause() {
+    this.#connection.pause();
+  }
+
+  resume() {
+    this.#log.reopen();
+    this.#ignore();
+    this.#ignore = watchSurroundings({
+      doubt: () => this.#connection.doubt(),
+      leave: () => this.#leave(),
+      comeBack: () => {
+        if (this.#leftPage) this.resume();
+      },
+    });
+    this.#leftPage = false;
+    this.#connection.start();
+  }
+
+  async close() {
+    await this.#connection.close();
+    if (this.status.state === "closed") return;
+    this.#ended(null); // it never began
+    this.emit("status", (this.status = { state: "closed", transport: null }));
+  }
+
+  // ---- What the connection asks and tells ----
+
+  async #hello() {
+    const { name, attachment, tags, history, presence, watch } = this.#options;
+    /** @type {string | undefined} */
+    let token;
+    try {
+      token = await this.#token.get();
+    } catch (cause) {
+      throw new DormouseError("no_token", "the application could not give a token", { cause });
+    }
+    return { type: "hello", name, session: this.session, since: this.position, history, watch, presence, tags, attachment, token };
+  }
+
+  /** @param {Frame} frame */
+  #welcome({ session, sid, position, resumed, why, limits, ...frame }) {
+    const known = this.position;
+    if (known) this.#away ??= { lostAt: this.#lostAt, missed: 0, lost: 0 };
+    if (known && this.#away && resumed === false) {
+      this.#gap = { why, after: known.seq };
+      this.#away = { ...this.#away, why, missed: 0, lost: 0 };
+      this.position = undefined;
+      this.#log.begin();
+    }
+    this.#epoch = position.epoch;
+    this.session = session;
+    this.sid = sid;
+    this.#ownSids.delete(sid);
+    this.#ownSids.add(sid);
+    for (const oldest of this.#ownSids) if (this.#ownSids.size > OWN_SIDS) this.#ownSids.delete(oldest);
+    this.emit("presence", this.members.begin(frame));
+    this.#requests.open(limits?.message);
+    this.#outbox.open(limits?.message);
+  }
+
+  /** @param {Frame} frame */
+  #take({ type, lossy, ...frame }) {
+    switch (type) {
+      case "message":
+        if (frame.direct) return this.emit("direct", /** @type {Direct} */ (this.#message(frame)));
+        return this.#hear(this.#message(frame));
+      case "live":
+        this.#reach(frame.seq, frame.seq);
+        return this.#live();
+      case "presence":
+        return this.emit("presence", this.members.change(frame));
+      case "ephemeral":
+        return this.emit("ephemeral", /** @type {any} */ (frame));
+      case "room":
+        return this.emit("mood", /** @type {any} */ (frame));
+      case "ok":
+      case "page":
+      case "members":
+      case "error":
+        if (this.#outbox.answer({ type, ...frame }) || this.#requests.answer({ type, ...frame })) return;
+        if (type === "error") this.emit("trouble", new RequestError(frame.code, frame.reason ?? frame.code));
+    }
+  }
+
+  /** @param {Message} message */
+  #hear(message) {
+    // What was replayed may come again when a link broke in the middle of it.
+    if (message.seq <= (this.position?.seq ?? 0)) return;
+    this.#reach(message.seq - 1, message.seq);
+    if (this.#gap) message.gap = this.#gap;
+    this.#gap = undefined;
+    if (this.#away) this.#away.missed++;
+    this.#log.push(message);
+    this.emit("message", message);
+  }
+
+  /**
+   * Moves the position to `seq`; everything up to `expected` should have come before.
+   * @param {number} expected
+   * @param {number} seq
+   */
+  #reach(expected, seq) {
+    const known = this.position?.seq;
+    const gap = this.#gap;
+    if (known !== undefined && expected > known) {
+      this.#tellGap({ why: "hole", after: known, lost: expected - known });
+    } else if (gap?.why === "retention" && gap.lost === undefined) {
+      this.#tellGap({ ...gap, lost: Math.max(0, expected - gap.after) });
+    } else if (gap && known === undefined) {
+      this.#tellGap(gap);
+    }
+    this.position = { epoch: this.#epoch, seq: Math.max(seq, known ?? 0) };
+    this.#saved.touch(() => this.#processed());
+  }
+
+  /** @param {Gap} gap */
+  #tellGap(gap) {
+    this.#gap = gap;
+    if (this.#away) this.#away.lost += gap.lost ?? 0;
+    this.emit("gap", gap);
+  }
+
+  #live() {
+    this.#isLive = true;
+    this.#hasRenewed = false;
+    this.#settle.resolve();
+    if (!this.#away) return;
+    const { missed, lost, why, lostAt } = this.#away;
+    this.#away = undefined;
+    this.emit("back", { missed, lost, why, away: lostAt ? Date.now() - lostAt : 0 });
+  }
+
+  #lost() {
+    if (this.#isLive) this.#lostAt = Date.now();
+    this.#isLive = false;
+    this.#ephemerals.clear();
+    this.#requests.lost();
+    this.#outbox.lost();
+  }
+
+  #renews() {
+    // Once without being let in: a fresh token that is refused would be refused again.
+    const may = this.#token.canRenew && !this.#hasRenewed;
+    this.#hasRenewed = true;
+    this.#token.forget();
+    return may;
+  }
+
+  /** @param {DormouseError | null} error */
+  #ended(error) {
+    const closed = error ?? new DormouseError("closed", "the room was closed");
+    this.#ignore();
+    this.#token.stop();
+    this.#settle.reject(closed);
+    this.#outbox.close(closed);
+    this.#requests.close(closed);
+    this.#log.end(error);
+    // The seat is somebody else's now, or nobody's.
+    if (!error || (error instanceof CloseError && error.closeCode === TAKEN_OVER)) this.session = undefined;
+    this.#saved.keep(this.#processed(), this.session);
+  }
+
+  /** Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes it. */
+  #leave() {
+    this.#saved.keep(this.#processed(), this.session);
+    this.#leftPage = !this.#connection.isPaused;
+    this.#connection.pause();
+  }
+
+  // ---- Odds and ends ----
+
+  #processed() {
+    const { position } = this;
+    return position && { ...position, seq: this.#log.processed(position.seq) };
+  }
+
+  /**
+   * @param {Frame} frame
+   * @returns {Message}
+   */
+  #message({ seq, time, from, data, data64 }) {
+    const message = { seq, time, from, data: data64 === undefined ? data : fromBase64(data64), own: this.#ownSids.has(from?.sid) };
+    if (seq === undefined) delete message.seq;
+    return message;
+  }
+
+  #mustBeOpen() {
+    const { state, error } = this.status;
+    if (state === "closed") throw error ?? new DormouseError("closed", "the room was closed");
+  }
+}
+
+/** @param {string | URL | undefined} given */
+function gatewayOf(given) {
+  const origin = /^https?:/.test(import.meta.url ?? "") ? import.meta.url : globalThis.location?.origin;
+  try {
+    return new URL(given ?? origin);
+  } catch (cause) {
+    throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
+  }
+}
+
+/** Of 128 bits, also where there is no secure context. */
+function randomText() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
+}

@@ -1,0 +1,73 @@
+// A seat and a position that outlive the page.
+//
+// While a page lives its seat is not in the storage: another tab, or a copy of this one, would
+// find it there and take it. It is put back when the page goes. The position stays.
+
+/** @import {Options, Position} from "../dormouse.js" */
+
+/** How long a position may be newer than the one that is kept. */
+const EVERY_MS = 250;
+
+export class Saved {
+  #storage;
+  #slot;
+  /** @type {any} */
+  #timer;
+  /** @type {Position | undefined} */
+  #since;
+  /** @type {string | undefined} */
+  session;
+
+  /**
+   * @param {Options["save"]} save
+   * @param {string} slot
+   */
+  constructor(save, slot) {
+    this.#storage = save === true ? globalThis.localStorage : save || undefined;
+    this.#slot = slot;
+    try {
+      ({ session: this.session, since: this.#since } = JSON.parse(this.#storage?.getItem(slot) || "{}"));
+    } catch {
+      // Nothing that can be read is nothing at all.
+    }
+    if (this.session) this.#write({});
+  }
+
+  get since() {
+    return this.#since;
+  }
+
+  /**
+   * There is a newer position, which `read` gives when it is time to write it down.
+   * @param {() => Position | undefined} read
+   */
+  touch(read) {
+    if (!this.#storage) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#since = read();
+      this.#write({});
+    }, EVERY_MS);
+  }
+
+  /**
+   * The page goes, or this room is left: `session` then is undefined.
+   * @param {Position | undefined} since
+   * @param {string | undefined} session
+   */
+  keep(since, session) {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#since = since;
+    this.#write({ session });
+  }
+
+  /** @param {{ session?: string }} more */
+  #write(more) {
+    try {
+      this.#storage?.setItem(this.#slot, JSON.stringify({ since: this.#since, ...more }));
+    } catch {
+      // A full or forbidden storage costs a reload its shortcut, nothing else.
+    }
+  }
+}
