@@ -1,0 +1,160 @@
+//! A message to many members allocates nothing for any of them: it is encoded once, and each
+//! session's turn (woken, filled, written) does with what is there.
+//!
+//! Real sessions over a real keeper, on one thread (the store has its own, and is not counted),
+//! with a wire that takes everything. What the
+//! room does for the message itself is the same for ten members and for two hundred, so the
+//! difference is what the members cost.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dormouse::config::Config;
+use dormouse::dispatcher::Dispatcher;
+use dormouse::keeper::Rates;
+use dormouse::outbox::Unsent;
+use dormouse::protocol::{BodyKind, Framing, Profile};
+use dormouse::room::{Rate, Side};
+use dormouse::session::{Farewell, Link, Place, Received, Sessions, run};
+use dormouse::store::{Redb, Store};
+use dormouse::telemetry::Metrics;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+const MESSAGES: u64 = 100;
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A client's end that says what it is told to say, and takes all that comes.
+struct Sink {
+    says: mpsc::UnboundedReceiver<String>,
+    heard: Arc<AtomicU64>,
+}
+
+impl Link for Sink {
+    const TRANSPORT: &'static str = "websocket";
+
+    fn framing(_profile: Profile) -> Framing {
+        Framing::V1WebSocket
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        match self.says.poll_recv(cx) {
+            Poll::Ready(Some(json)) => Poll::Ready(Received::Frame(BodyKind::Json, json.into())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        _cx: &mut Context<'_>,
+        unsent: &mut Unsent,
+    ) -> Poll<io::Result<usize>> {
+        const MARK: &[u8] = br#""type":"message""#;
+        let mut bytes = 0;
+        for piece in unsent.iter() {
+            bytes += piece.len();
+            let messages = piece.windows(MARK.len()).filter(|part| *part == MARK).count();
+            self.heard.fetch_add(messages as u64, Ordering::Relaxed);
+        }
+        unsent.advance(bytes);
+        if bytes == 0 { Poll::Pending } else { Poll::Ready(Ok(bytes)) }
+    }
+
+    fn take_control(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    fn send_datagram(&mut self, _body: Bytes) -> bool {
+        false
+    }
+
+    fn reply(&mut self, _side: Side, _frame: Bytes) {}
+
+    fn ping() -> Option<Bytes> {
+        None
+    }
+
+    async fn close(self, _farewell: Farewell) {}
+}
+
+/// Members of one room, on a runtime of one thread.
+struct Room {
+    runtime: tokio::runtime::Runtime,
+    _dir: TempDir,
+    voices: Vec<mpsc::UnboundedSender<String>>,
+    heard: Arc<AtomicU64>,
+    said: u64,
+}
+
+impl Room {
+    fn of(members: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut config = Config::default();
+        config.keeper.rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF };
+        config.store.reserve = None;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(Redb::open(dir.path(), config.store).unwrap());
+        let metrics = Arc::<Metrics>::default();
+        let dispatcher = Dispatcher::new(config.keeper, store.clone(), metrics.clone());
+        let (sessions, settings) = (Sessions::new(members), Arc::new(config.session));
+        let mut room =
+            Self { runtime, _dir: dir, voices: Vec::new(), heard: Arc::default(), said: 0 };
+        for _ in 0..members {
+            let (voice, says) = mpsc::unbounded_channel();
+            let place = Place {
+                room: "lobby".parse().unwrap(),
+                dispatcher: dispatcher.clone(),
+                store: store.clone(),
+                settings: settings.clone(),
+                metrics: metrics.clone(),
+                entered: sessions.enter().ok().unwrap(),
+            };
+            let sink = Sink { says, heard: room.heard.clone() };
+            room.runtime.spawn(run(sink, Profile::V1, place));
+            voice.send(r#"{"type":"hello","presence":"count"}"#.to_owned()).unwrap();
+            room.voices.push(voice);
+        }
+        room
+    }
+
+    /// One of them says so many messages, each when all have heard the one before.
+    fn say(&mut self, messages: u64) {
+        let Self { runtime, voices, heard, said, .. } = self;
+        let all_heard = async {
+            for _ in 0..messages {
+                *said += 1;
+                let json = format!(r#"{{"type":"publish","id":{said},"data":"x"}}"#);
+                voices[0].send(json).unwrap();
+                while heard.load(Ordering::Relaxed) < *said * voices.len() as u64 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let in_time = async { tokio::time::timeout(DEADLINE, all_heard).await };
+        runtime.block_on(in_time).expect("everybody hears in time");
+    }
+}
+
+/// What the thread allocates while so many members hear all messages.
+fn allocations(members: usize) -> u64 {
+    let mut room = Room::of(members);
+    room.say(20); // everybody has joined and caught up, and what grows once has grown
+    allocation_counter::measure(|| room.say(MESSAGES)).count_total
+}
+
+#[test]
+fn a_message_allocates_nothing_for_its_receivers() {
+    let (few, many) = (allocations(10), allocations(210));
+    let each = (many as f64 - few as f64) / (200 * MESSAGES) as f64;
+    println!("{MESSAGES} messages: {few} allocations with 10 members, {many} with 210");
+    println!("for each delivery: {each:.3}");
+    assert!(each < 0.01, "{each:.3} allocations for each delivery");
+}
