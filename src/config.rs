@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
+use crate::clock::Clock;
 use crate::protocol::{Kinds, Pattern};
 use crate::{keeper, server, session, store};
 use reader::Reader;
@@ -70,6 +71,8 @@ pub struct Config {
     pub quic: server::QuicSettings,
     /// The longest over which a drain spreads the clients' return.
     pub drain_spread: Duration,
+    /// What time it is; no operator has a say in that.
+    pub clock: Clock,
 }
 
 /// The flags, made from the table, for a [`clap::Command`].
@@ -142,6 +145,7 @@ impl Config {
                 send_window: read.size("quic.send_window")?,
             },
             drain_spread: read.duration("gateway.drain_spread")?,
+            clock: Clock::default(),
         };
         read.check_what_needs_each_other()?;
         config.read_kinds(said)?;

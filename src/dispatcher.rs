@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::keeper::state::{Found, Operation};
 use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused};
 use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
-use clock::Clock;
+use clock::InHand;
 
 pub use crate::keeper::state::{Inspection, Roster, Unavailable};
 pub use listing::{Listed, PAGE_MOST, Query, Rooms, STATES};
@@ -41,6 +42,7 @@ struct Shared {
     store: Store,
     metrics: Arc<Metrics>,
     clock: Clock,
+    in_hand: InHand,
 }
 
 type Mailboxes = BTreeMap<RoomName, Arc<Mailbox>>;
@@ -52,12 +54,14 @@ pub struct Settings {
     pub kinds: Kinds<keeper::Settings>,
     /// How many rooms may be awake before the longest idle sleeps early.
     pub rooms_awake: usize,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// All rooms alike, and as many awake as like to.
 impl From<keeper::Settings> for Settings {
     fn from(usual: keeper::Settings) -> Self {
-        Self { kinds: usual.into(), rooms_awake: usize::MAX }
+        Self { kinds: usual.into(), rooms_awake: usize::MAX, clock: Clock::default() }
     }
 }
 
@@ -70,11 +74,17 @@ const CLOSING: Duration = Duration::from_secs(5);
 impl Dispatcher {
     /// A dispatcher without keepers.
     pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
-        let Settings { kinds, rooms_awake } = settings.into();
+        let Settings { kinds, rooms_awake, clock } = settings.into();
         let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let (awake, clock) = (Awake::new(rooms_awake), Clock::default());
-        let shared = Shared { mailboxes, next_connection, kinds, awake, store, metrics, clock };
+        let (awake, in_hand) = (Awake::new(rooms_awake), InHand::default());
+        let shared =
+            Shared { mailboxes, next_connection, kinds, awake, store, metrics, clock, in_hand };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// What time it is in these rooms.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// What keepers usually go by.
@@ -124,7 +134,7 @@ impl Dispatcher {
     pub async fn inspect(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
         let mut seen = self.operate(room, Operation::Inspect).await?;
         if let Some(Inspection { alarm: Some(alarm), .. }) = &mut seen {
-            alarm.failures = self.shared.clock.failures(room);
+            alarm.failures = self.shared.in_hand.failures(room);
         }
         Ok(seen)
     }
@@ -226,7 +236,7 @@ impl Dispatcher {
         let settings = shared.kinds.of(room); // once for as long as the keeper lives
         let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
-        let (dispatcher, clock) = (self.clone(), self.clone());
+        let (dispatcher, alarms) = (self.clone(), self.clone());
         let keeper = Keeper {
             room: room.clone(),
             settings: settings.clone(),
@@ -234,8 +244,9 @@ impl Dispatcher {
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),
             awake: shared.awake.clone(),
+            clock: shared.clock.clone(),
             retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
-            set_alarm: Arc::new(move || clock.shared.clock.nudge()),
+            set_alarm: Arc::new(move || alarms.shared.in_hand.nudge()),
         };
         tokio::spawn(keeper::run(keeper, found));
         mailbox

@@ -115,7 +115,8 @@ impl Gateway {
 
         let metrics = Arc::new(Metrics::default());
         let kinds = Kinds::new(config.keeper, config.kinds);
-        let rooms = dispatcher::Settings { kinds, rooms_awake: config.rooms_awake };
+        let rooms =
+            dispatcher::Settings { kinds, rooms_awake: config.rooms_awake, clock: config.clock };
         let cx = Arc::new(Context {
             dispatcher: Dispatcher::new(rooms, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),

@@ -9,6 +9,7 @@
 //!
 //! | room | what it is for |
 //! | --- | --- |
+//! | [`testkit`] | a gateway for the tests of others, with a clock and a plug of its own |
 //! | [`bench`](mod@bench) | a load generator: measures a gateway from outside |
 //! | [`command`] | what is asked of a gateway or a store from a terminal |
 //! | [`gateway`] | assembly: opens the store, binds listeners, drains on shutdown |
@@ -20,6 +21,7 @@
 //! | [`outbox`] | the ring all members share, and a cursor into it for each |
 //! | [`room`] | the rules: pure |
 //! | [`store`] | journal and rooms on disk, behind one small trait |
+//! | [`clock`] | what time it is |
 //! | [`protocol`] | the words on the wire |
 //! | [`telemetry`] | every metric's name; where log lines go |
 //!
@@ -37,6 +39,8 @@
 //!  link ◀ session ◀[ring+outbox]◀ keeper: effects in order ◀───────────────────┘
 //!                                 └─ a Commit is on disk (group commit) before the ring
 //! ```
+
+pub mod testkit;
 
 pub mod bench;
 pub mod command;
@@ -61,6 +65,8 @@ pub mod outbox;
 pub mod room;
 
 pub mod store;
+
+pub mod clock;
 
 pub mod protocol;
 

@@ -19,15 +19,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Dispatcher;
 use crate::keeper::state::Operation;
-use crate::protocol::{RoomName, Timestamp};
+use crate::protocol::RoomName;
 use crate::store::{Cause, Due};
 
 /// The most rooms that are dealt with at once.
@@ -48,7 +48,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What the clock has in hand.
 #[derive(Default)]
-pub(super) struct Clock {
+pub(super) struct InHand {
     /// There may be something due earlier than was known.
     nudge: Notify,
     hand: Mutex<BTreeMap<RoomName, Hand>>,
@@ -63,7 +63,7 @@ struct Hand {
     failures: u32,
 }
 
-impl Clock {
+impl InHand {
     /// An alarm was set.
     pub(super) fn nudge(&self) {
         self.nudge.notify_one();
@@ -85,7 +85,7 @@ impl Clock {
         fits
     }
 
-    fn done(&self, room: &RoomName, succeeded: bool) {
+    fn done(&self, room: &RoomName, succeeded: bool, now: Instant) {
         if let Some(hand) = self.hand().get_mut(room) {
             hand.failures = if succeeded { 0 } else { hand.failures.saturating_add(1) };
             let pause = match hand.failures {
@@ -94,13 +94,12 @@ impl Clock {
                     FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
                 }
             };
-            hand.until = Some(Instant::now() + pause);
+            hand.until = Some(now + pause);
         }
     }
 
     /// The rooms to leave alone now, until when the first of them is, and how many fail.
-    fn resting(&self) -> (BTreeSet<RoomName>, Option<Instant>, usize) {
-        let now = Instant::now();
+    fn resting(&self, now: Instant) -> (BTreeSet<RoomName>, Option<Instant>, usize) {
         let mut hand = self.hand();
         hand.retain(|_, hand| hand.failures > 0 || hand.until.is_none_or(|until| until > now));
         let rests = |hand: &Hand| hand.until.is_none_or(|until| until > now);
@@ -119,12 +118,12 @@ impl Dispatcher {
     /// Deals with what comes due, for as long as it is polled.
     pub async fn keep_time(&self) {
         let mut at_work = JoinSet::new();
-        let clock = &self.shared.clock;
+        let (in_hand, clock) = (&self.shared.in_hand, &self.shared.clock);
         loop {
             while at_work.try_join_next().is_some() {}
-            let (skip, rested, failing) = clock.resting();
+            let (now, at) = (clock.wall(), clock.now());
+            let (skip, rested, failing) = in_hand.resting(at);
             self.shared.metrics.alarms_failing.set(failing as i64);
-            let (now, at) = (wall(), Instant::now());
             let limit = AT_ONCE - at_work.len().min(AT_ONCE);
             let due = match limit {
                 0 => Ok(Due::default()),
@@ -136,13 +135,14 @@ impl Dispatcher {
             });
             let mut more = rooms.len() == limit && limit > 0;
             for (_, room, cause) in rooms {
-                let taken = clock.take(&room);
+                let taken = in_hand.take(&room);
                 more &= taken; // else there is no space before one of those in hand is done
                 if taken {
                     let dispatcher = self.clone();
                     at_work.spawn(async move {
                         let succeeded = dispatcher.deal_with(&room, cause).await;
-                        dispatcher.shared.clock.done(&room, succeeded);
+                        let now = dispatcher.shared.clock.now();
+                        dispatcher.shared.in_hand.done(&room, succeeded, now);
                     });
                 }
             }
@@ -150,9 +150,9 @@ impl Dispatcher {
             let until = [next, rested, Some(at + LOOK_AGAIN)].into_iter().flatten().min();
             let until = if more { Some(at) } else { until };
             tokio::select! {
-                () = clock.nudge.notified() => {}
+                () = in_hand.nudge.notified() => {}
                 Some(_) = at_work.join_next() => {}
-                () = sleep_until(until.unwrap_or(at)) => {}
+                () = clock.sleep_until(until.unwrap_or(at)) => {}
             }
         }
     }
@@ -184,16 +184,12 @@ impl Dispatcher {
     }
 }
 
-fn wall() -> Timestamp {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(wall.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::protocol::Timestamp;
     use crate::store::{Engine as _, Memory, Record, Store};
 
     /// Opening the room fails: the alarm is kept, shown to fail, and rung once that is over.
@@ -220,30 +216,31 @@ mod tests {
             () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
             done = tokio::time::timeout(Duration::from_secs(60), failed) => done.unwrap(),
         }
-        let due = dispatcher.shared.store.engine().due(wall(), &BTreeSet::new(), 9).unwrap();
+        let now = dispatcher.clock().wall();
+        let due = dispatcher.shared.store.engine().due(now, &BTreeSet::new(), 9).unwrap();
         assert_eq!(due, Due::default(), "it rang once");
     }
 
     /// Whatever fails for how long, what is kept of it is bounded, and the pauses grow.
     #[tokio::test(start_paused = true)]
     async fn what_is_in_hand_is_bounded_and_pauses_grow() {
-        let clock = Clock::default();
+        let hand = InHand::default();
         let name = |number: usize| format!("room-{number}").parse::<RoomName>().unwrap();
-        assert!((0..IN_HAND).all(|number| clock.take(&name(number))));
-        assert!(!clock.take(&name(IN_HAND)), "there is no space");
-        clock.done(&name(0), true);
+        assert!((0..IN_HAND).all(|number| hand.take(&name(number))));
+        assert!(!hand.take(&name(IN_HAND)), "there is no space");
+        hand.done(&name(0), true, Instant::now());
         tokio::time::advance(REST).await;
-        assert_eq!(clock.resting().0.len(), IN_HAND - 1);
-        assert!(clock.take(&name(IN_HAND)));
+        assert_eq!(hand.resting(Instant::now()).0.len(), IN_HAND - 1);
+        assert!(hand.take(&name(IN_HAND)));
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            clock.take(&name(1));
-            clock.done(&name(1), false);
-            let (resting, first, failing) = clock.resting();
+            hand.take(&name(1));
+            hand.done(&name(1), false, Instant::now());
+            let (resting, first, failing) = hand.resting(Instant::now());
             assert!(resting.contains(&name(1)) && failing == 1);
             let pause = first.unwrap() - Instant::now();
             tokio::time::advance(pause).await;
-            assert!(!clock.resting().0.contains(&name(1)));
+            assert!(!hand.resting(Instant::now()).0.contains(&name(1)));
             pauses.push(pause.as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);

@@ -56,9 +56,9 @@ impl Awake {
         Arc::new(Self { limit, begun: Instant::now(), rooms: Mutex::default() })
     }
 
-    /// A room is awake. Rooms that are too many by that are told to sleep; says how many.
-    pub(super) fn enter(self: &Arc<Self>, mailbox: Arc<Mailbox>) -> (Awoken, usize) {
-        let now_ms = self.ms(Instant::now());
+    /// A room is awake now. Rooms that are too many by that are told to sleep; says how many.
+    pub(super) fn enter(self: &Arc<Self>, mailbox: Arc<Mailbox>, now: Instant) -> (Awoken, usize) {
+        let now_ms = self.ms(now);
         let mut rooms = self.rooms();
         rooms.next += 1;
         let entry = Arc::new(Entry {
@@ -116,10 +116,10 @@ impl Awoken {
     }
 
     /// It was told to sleep and is needed after all.
-    pub(super) fn stays(&self) {
+    pub(super) fn stays(&self, now: Instant) {
         let mut rooms = self.awake.rooms();
         if self.entry.is_told.swap(false, Ordering::Relaxed) {
-            self.entry.noted_ms.store(self.awake.ms(Instant::now()), Ordering::Relaxed);
+            self.entry.noted_ms.store(self.awake.ms(now), Ordering::Relaxed);
             rooms.note(self.entry.clone());
         }
     }
@@ -141,7 +141,7 @@ mod tests {
 
     fn enter(awake: &Arc<Awake>) -> (Awoken, Arc<Mailbox>, usize) {
         let mailbox = Mailbox::new(1, 1);
-        let (awoken, told) = awake.enter(mailbox.clone());
+        let (awoken, told) = awake.enter(mailbox.clone(), Instant::now());
         (awoken, mailbox, told)
     }
 
@@ -176,8 +176,8 @@ mod tests {
         let (second, second_mail, _) = enter(&awake);
         assert!(is_told(&first_mail).await);
         tokio::time::advance(Duration::from_millis(1)).await;
-        first.stays();
-        first.stays();
+        first.stays(Instant::now());
+        first.stays(Instant::now());
         assert_eq!(awake.rooms().idle.len(), 2, "counted once");
         tokio::time::advance(Duration::from_millis(1)).await;
         let (third, _, told) = enter(&awake);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,9 +14,10 @@ use super::page;
 use super::state::Unavailable;
 use super::state::{Found, Input, Inspection, Mail, Now, Output, Roster, State, Ticket, Told};
 use super::{Delivery, Letter, Mailbox, Settings};
+use crate::clock::Clock;
 use crate::outbox::Outbox;
 use crate::protocol::framing::wrap_json;
-use crate::protocol::{CloseReason, RoomName, Sid, Timestamp};
+use crate::protocol::{CloseReason, RoomName, Sid};
 use crate::store::{Engine, Error, Record, Store};
 use crate::telemetry::{Held, Metrics};
 
@@ -46,6 +47,8 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
     /// And where it is noted that its room is awake.
     pub awake: Arc<Awake>,
+    /// What it looks at to know what time it is.
+    pub clock: Clock,
     /// Asks to be let go.
     pub retire: Retire,
     /// Says that an alarm was set.
@@ -62,7 +65,8 @@ struct Task {
     /// Questions that came before the store had said what there is of the room. Each is an
     /// operator's request, of which there are only so many at once.
     questions: Vec<Letter>,
-    clock: Instant,
+    /// From here on its milliseconds are counted.
+    begun: Instant,
     out: Vec<Output>,
     /// This room among those of its state.
     counted: Held,
@@ -73,11 +77,11 @@ struct Task {
 /// Keeps a room until nobody needs it.
 #[tracing::instrument(level = "debug", name = "room", skip_all, fields(id = %keeper.room))]
 pub async fn run(keeper: Keeper, found: Found) {
-    let clock = Instant::now();
+    let begun = keeper.clock.now();
     let mut out = Vec::new();
     let secret = keeper.store.engine().identity().secret;
     let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
-    let state = State::new(room, settings, secret, found, now(clock), &mut out);
+    let state = State::new(room, settings, secret, found, now(&keeper.clock, begun), &mut out);
     let delivery = Delivery::new(keeper.settings.outbox.clone());
     let counted = keeper.metrics.rooms.of(ASLEEP).hold();
     Task {
@@ -88,7 +92,7 @@ pub async fn run(keeper: Keeper, found: Found) {
         next_ticket: 0,
         backlog: VecDeque::new(),
         questions: Vec::new(),
-        clock,
+        begun,
         out,
         counted,
         awoken: None,
@@ -116,21 +120,21 @@ impl Drop for Task {
     }
 }
 
-fn now(clock: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { wall: Timestamp(wall.as_millis() as u64), ms: clock.elapsed().as_millis() as u64 }
+fn now(clock: &Clock, begun: Instant) -> Now {
+    let ms = clock.now().saturating_duration_since(begun).as_millis() as u64;
+    Now { wall: clock.wall(), ms }
 }
 
 impl Task {
     async fn run(mut self) {
         loop {
-            let now = now(self.clock);
+            let now = now(&self.keeper.clock, self.begun);
             self.state.settle(now, &mut self.out);
             if self.perform() {
                 return;
             }
             if let Some(awoken) = &self.awoken {
-                awoken.needed(self.clock + Duration::from_millis(self.state.needed_ms()));
+                awoken.needed(self.begun + Duration::from_millis(self.state.needed_ms()));
             }
             let taken = self.wait().await;
             self.feed(taken);
@@ -143,20 +147,21 @@ impl Task {
         if wants_letters && !self.backlog.is_empty() {
             return Some(Taken::default());
         }
-        let due = self.state.deadline().map(|ms| self.clock + Duration::from_millis(ms));
-        let expiry = self.delivery.ring().expire(Instant::now());
+        let due = self.state.deadline().map(|ms| self.begun + Duration::from_millis(ms));
+        let clock = &self.keeper.clock;
+        let expiry = self.delivery.ring().expire(Instant::now()).map(|at| clock.at(at));
         let Some(at) = due.into_iter().chain(expiry).min() else {
             return Some(self.keeper.mailbox.take(wants_letters).await);
         };
         tokio::select! {
             biased;
             taken = self.keeper.mailbox.take(wants_letters) => Some(taken),
-            () = tokio::time::sleep_until(at) => None,
+            () = clock.sleep_until(at) => None,
         }
     }
 
     fn feed(&mut self, taken: Option<Taken>) {
-        let now = now(self.clock);
+        let now = now(&self.keeper.clock, self.begun);
         let Some(Taken { answers, letters }) = taken else {
             return self.state.step(now, Input::Tick, &mut self.out);
         };
@@ -267,7 +272,7 @@ impl Task {
                 Output::Slept => self.slept(),
                 Output::Stayed => {
                     if let Some(awoken) = &self.awoken {
-                        awoken.stays();
+                        awoken.stays(self.keeper.clock.now());
                     }
                 }
                 Output::Deleted => {
@@ -359,7 +364,8 @@ impl Task {
         metrics.room_wake.observe(Duration::from_micros(took_us));
         self.counted = metrics.rooms.of(AWAKE).hold();
         self.awoken = None; // it may have been awake already, when the store failed
-        let (awoken, told) = self.keeper.awake.enter(self.keeper.mailbox.clone());
+        let (awoken, told) =
+            self.keeper.awake.enter(self.keeper.mailbox.clone(), self.keeper.clock.now());
         self.keeper.metrics.rooms_dozed.add(told as u64);
         self.awoken = Some(awoken);
     }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -21,7 +21,7 @@ use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Hello, Refusal, ServerFrame};
-use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid, Timestamp};
+use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::telemetry::{Counter, Held};
@@ -389,7 +389,7 @@ impl<L: Link> Life<L> {
         let Some(auto) = &self.auto else { return false };
         let response = if kind == BodyKind::Json { auto.to(body) } else { None };
         if let Some(response) = response {
-            self.reader.outbox().auto_responded(wall());
+            self.reader.outbox().auto_responded(self.place.dispatcher.clock().wall());
             self.send_own(Some(wrap_json(L::framing(self.profile), response)));
         }
         response.is_some()
@@ -524,9 +524,4 @@ async fn look(place: &Place) -> Option<(Position, u64)> {
     // A reading of nothing: it knows where the log begins and ends, and touches no message.
     let edges = place.store.run(move |engine| engine.read(&room, u64::MAX, 0, 0)).await.ok()?;
     Some((Position { epoch: edges.epoch, seq: edges.newest }, edges.oldest))
-}
-
-fn wall() -> Timestamp {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(wall.as_millis() as u64)
 }

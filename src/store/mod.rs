@@ -254,6 +254,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Waits for the appends that were taken and ends the store's threads. What is appended
     /// afterwards is answered [`Error::Closed`].
     fn close(&self, drain_spread_ms: u64) -> Result<(), Error>;
+
+    /// Ends at once and leaves everything as a process leaves it that is killed: what waits is not
+    /// written and not answered, what was being written is there wholly or not at all, and no file
+    /// is closed in order. For tests; an engine without files has nothing to leave.
+    fn crash(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A shared engine, called without holding up the runtime.

@@ -1,7 +1,7 @@
 //! What a client of `dormouse.v1` says, and what becomes of it.
 
 use super::super::{Link, v1};
-use super::{Ending, Life, look, wall};
+use super::{Ending, Life, look};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::outbox::Closing;
 use crate::protocol::framing::wrap_json;
@@ -138,10 +138,11 @@ impl<L: Link> Life<L> {
         self.liveness.greeted();
         let secret = &self.place.store.engine().identity().secret;
         let window_ms = self.place.settings.author_window.as_millis() as u64;
+        let now = self.place.dispatcher.clock().wall();
         let claim = hello
             .session
             .and_then(|token| Claim::open(&token, secret, &self.place.room))
-            .filter(|claim| wall().since_ms(claim.issued) <= window_ms);
+            .filter(|claim| now.since_ms(claim.issued) <= window_ms);
         let oldest = match hello.since {
             Some(_) => look(&self.place).await.map(|(position, oldest)| (position.epoch, oldest)),
             None => None,

@@ -71,6 +71,12 @@ pub trait Disk: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Has an open file closed so that it lies there as if its process had been killed.
+    fn cut_off(&self, _: Name, close: &mut dyn FnMut()) -> std::io::Result<()> {
+        close();
+        Ok(())
+    }
+
     /// The place, in messages.
     fn place(&self) -> String;
 }
@@ -146,6 +152,17 @@ impl Disk for Directory {
 
     fn space(&self) -> Result<(), Error> {
         self.space.look()
+    }
+
+    /// Closing writes, and there is no other way to give back the lock: what was there before is
+    /// put back.
+    fn cut_off(&self, file: Name, close: &mut dyn FnMut()) -> std::io::Result<()> {
+        let path = self.path.join(file.as_str());
+        let before = path.with_extension("redb.cut");
+        let copied = std::fs::copy(&path, &before);
+        close();
+        copied?;
+        std::fs::rename(&before, &path)
     }
 
     fn place(&self) -> String {

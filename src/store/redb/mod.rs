@@ -167,6 +167,25 @@ impl Redb {
         moved.recv().unwrap_or(Err(Error::Closed))
     }
 
+    /// Between two commits of either file: the threads have ended, and nothing has been closed.
+    fn cut_off(&self) -> Result<(), Error> {
+        let mut threads = lock(&self.threads);
+        self.shared.queue.abandon();
+        self.shared.mover.abandon();
+        join(threads.journal.take());
+        join(threads.mover.take());
+        let Shared { disk, journal, rooms, .. } = &*self.shared;
+        let close_journal = &mut || _ = guarded(|| Ok(lock(journal).file.close()?));
+        let close_rooms = &mut || _ = guarded(|| Ok(lock(rooms).close()?));
+        let journal = disk.cut_off(Name::Journal, close_journal);
+        let cut_off = disk.cut_off(Name::Rooms, close_rooms).and(journal);
+        let failed = |error: std::io::Error| Error::Unwell {
+            doing: "leave the files as they are",
+            why: error.to_string(),
+        };
+        cut_off.map_err(failed)
+    }
+
     fn end(&self, drain_spread_ms: Option<u64>) -> Result<(), Error> {
         let mut threads = lock(&self.threads);
         if threads.journal.is_none() {
@@ -263,6 +282,10 @@ impl Engine for Redb {
 
     fn close(&self, drain_spread_ms: u64) -> Result<(), Error> {
         self.end(Some(drain_spread_ms))
+    }
+
+    fn crash(&self) -> Result<(), Error> {
+        self.cut_off()
     }
 }
 

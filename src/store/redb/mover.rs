@@ -84,6 +84,15 @@ impl Mover {
         self.0.ring(|inner| inner.closed = true);
     }
 
+    /// Takes no more, and forgets what waits.
+    pub fn abandon(&self) {
+        let forgotten = self.0.ring(|inner| {
+            inner.closed = true;
+            std::mem::take(&mut inner.asked)
+        });
+        drop(forgotten);
+    }
+
     fn next(&self, deadline: Option<Instant>) -> Work {
         let is_wanted =
             |inner: &Inner| !inner.asked.is_empty() || inner.check || inner.suspect || inner.closed;

@@ -105,6 +105,16 @@ impl Queue {
         self.0.ring(|inner| inner.closed = true);
     }
 
+    /// Takes no more, and forgets what waits: nobody is answered.
+    pub fn abandon(&self) {
+        let forgotten = self.0.ring(|inner| {
+            inner.closed = true;
+            inner.bytes = 0;
+            std::mem::take(&mut inner.appends)
+        });
+        drop(forgotten); // with nothing locked: an answer may hold anything
+    }
+
     /// Waits for something to do, at most until `deadline`.
     pub fn next(&self, deadline: Option<Instant>) -> Work {
         let is_wanted = |inner: &Inner| {
