@@ -17,7 +17,7 @@ use crate::support::{House, Transport, both, house};
 #[derive(Debug)]
 struct Reminder(Vec<(u64, String)>);
 
-fn reminder(knows: &Bytes) -> Box<dyn Behaviour> {
+pub fn reminder(knows: &Bytes) -> Box<dyn Behaviour> {
     Box::new(Reminder(serde_json::from_slice(knows).unwrap_or_default()))
 }
 

@@ -43,5 +43,6 @@ mod soak;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
+mod testkit;
 mod unwell;
 mod wakes;

@@ -70,6 +70,46 @@ fn a_directory_in_use_is_said_to_be() {
     open(&dir);
 }
 
+/// redb says in its file's head whether the file was closed: the second bit of the tenth byte.
+fn was_closed(dir: &tempfile::TempDir, file: Name) -> bool {
+    std::fs::read(dir.path().join(file.as_str())).unwrap()[9] & 2 == 0
+}
+
+#[test]
+fn a_crash_leaves_what_was_acknowledged_in_files_that_nobody_closed() {
+    let (dir, lobby) = (dir(), room("lobby"));
+    let store = open(&dir);
+    say(&store, &lobby, 1, 3);
+    store.hibernate(&lobby, None).unwrap();
+    say(&store, &lobby, 4, 5);
+    let told = Arc::new(AtomicU64::new(0));
+    for seq in 6..=200 {
+        let told = told.clone();
+        let done = Box::new(move |result: Result<_, _>| {
+            result.unwrap();
+            told.fetch_max(seq, Ordering::SeqCst);
+        });
+        store.append(&lobby, vec![Record::Message(message(seq))], done);
+    }
+    store.crash().unwrap();
+    let told = told.load(Ordering::SeqCst).max(5);
+    assert!(matches!(store.open(&lobby), Err(Error::Closed)));
+    let refused = append(&store, &lobby, vec![Record::Message(message(201))]);
+    assert!(matches!(refused, Err(Error::Closed)));
+    drop(store);
+    assert!(!was_closed(&dir, Name::Journal) && !was_closed(&dir, Name::Rooms));
+
+    let store = open(&dir);
+    let newest = store.open(&lobby).unwrap().newest;
+    assert_eq!(newest, told, "what was being written was written, and answered");
+    assert_eq!(seqs(&store, &lobby, 1), (1..=newest).collect::<Vec<_>>());
+    store.close(0).unwrap();
+    assert!(was_closed(&dir, Name::Journal) && was_closed(&dir, Name::Rooms));
+    drop(store);
+    open(&dir).crash().unwrap();
+    open(&dir).crash().unwrap();
+}
+
 /// What a crash in the middle of making a file leaves is no file yet.
 #[test]
 fn a_file_half_made_is_made_anew() {

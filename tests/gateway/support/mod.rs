@@ -260,7 +260,9 @@ fn listen_for_panics() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let in_tests = panic.location().is_some_and(|at| at.file().contains("tests/"));
+            // The kit's assertions are the tests' own.
+            let is_theirs = |file: &str| file.contains("tests/") || file.contains("src/testkit");
+            let in_tests = panic.location().is_some_and(|at| is_theirs(at.file()));
             // A test that ends takes its runtime along, and in it wtransport's driver; who asks
             // the driver at that moment panics. A driver that did panic has said so itself.
             let is_over = panic.payload_as_str() == Some("Driver worker panic!");
