@@ -242,7 +242,8 @@ fn certificates(config: &Config) -> Result<Certificates, tls::Error> {
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
-    let (dir, settings) = (config.data_dir.clone(), config.store.clone());
+    let (dir, clock) = (config.data_dir.clone(), config.clock.clone());
+    let settings = store::Settings { clock, ..config.store.clone() };
     let failed = |error| match error {
         store::Error::InUse { .. } => StartError::InUse(error),
         source => StartError::Store { dir: config.data_dir.clone(), source },

@@ -46,6 +46,7 @@ fn settings() -> Settings {
             idle_delete: None,
         },
         kinds: Default::default(),
+        clock: Default::default(),
     }
 }
 

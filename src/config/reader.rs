@@ -9,6 +9,7 @@ use super::Error;
 use super::said::{Said, Value};
 use super::settings::{self, Setting};
 use super::units;
+use crate::clock::Clock;
 use crate::protocol::Kinds;
 use crate::session::AutoResponses;
 use crate::{keeper, outbox, room, server, session, store};
@@ -171,6 +172,7 @@ impl<'a> Reader<'a> {
             reserve: self.amount("store.reserve", units::size)?,
             retention,
             kinds: Kinds::default(),
+            clock: Clock::default(),
         })
     }
 

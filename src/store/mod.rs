@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::clock::Clock;
 use crate::protocol::{Epoch, KeyHash, Kinds, RoomName, Timestamp};
 
 pub use memory::Memory;
@@ -114,6 +115,8 @@ pub struct Settings {
     pub retention: Retention,
     /// The kinds of rooms for which that and `journal_bytes` are otherwise.
     pub kinds: Kinds<Option<RoomSettings>>,
+    /// What time it is, for the ages of messages and rooms.
+    pub clock: Clock,
 }
 
 impl Settings {

@@ -60,6 +60,7 @@ pub fn settings() -> Settings {
             idle_delete: None,
         },
         kinds: Default::default(),
+        clock: Default::default(),
     }
 }
 

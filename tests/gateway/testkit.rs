@@ -35,6 +35,16 @@ async fn state(house: &House) -> &'static str {
     house.room("lobby").await.unwrap().state
 }
 
+/// Waits until it is so.
+async fn until(house: &House, is: impl AsyncFn(&House) -> bool) {
+    let waiting = async {
+        while !is(house).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.expect("the house gets there in time");
+}
+
 both! {
     async fn a_room_falls_asleep_by_the_houses_clock(transport) {
         let house = open(|config| config.keeper.sleep_after = DAY).await;
@@ -133,6 +143,22 @@ both! {
         let mut bob = join(&house, transport, "bob").await;
         house.advance(DAY).await;
         assert_eq!(bob.text().await, format!("after {day}"));
+    }
+
+    async fn an_idle_room_is_deleted_by_the_houses_clock_and_not_before(transport) {
+        let house = open(|config| config.store.retention.idle_delete = Some(DAY)).await;
+        for _ in 0..2 {
+            let mut ann = join(&house, transport, "ann").await;
+            assert_eq!(ann.say("hello").await, 1, "nothing was here before");
+            ann.close(1000).await;
+            let is_gone = async |house: &House| house.room("lobby").await.unwrap().seats == 0;
+            until(&house, is_gone).await;
+            house.hibernate("lobby").await;
+            house.advance(DAY / 2).await;
+            assert!(house.room("lobby").await.is_some(), "half a day");
+            house.advance(DAY / 2).await;
+            until(&house, async |house| house.room("lobby").await.is_none()).await;
+        }
     }
 
     async fn what_was_acknowledged_outlives_a_crash_and_seats_come_back_away(transport) {

@@ -31,6 +31,7 @@ pub fn look(dir: &Path, settings: &Settings) -> Result<Redb, Error> {
         journal_age: Duration::MAX,
         reserve: None,
         kinds: Default::default(),
+        clock: Default::default(),
         ..settings.clone()
     };
     Redb::open_on(Looked { dir: dir.to_owned(), files }, settings)

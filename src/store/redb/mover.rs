@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ use super::file::{JOURNAL, Name, Trouble, guarded};
 use super::moving::{Look, Move, Tables};
 use super::rounds::Rounds;
 use super::{Shared, lock};
-use crate::protocol::{RoomName, Timestamp};
+use crate::protocol::RoomName;
 
 /// The most rooms that wait to be moved; then [`Error::Busy`].
 const WAITING: usize = 1024;
@@ -179,6 +179,7 @@ fn move_all(
     }
     let entries_table = journal.open_table(JOURNAL)?;
     let txn = lock(&shared.rooms).write()?;
+    let now = shared.settings.clock.wall();
     let mut wrote = false;
     let mut results = Vec::with_capacity(moves.len());
     let mut moved = Vec::with_capacity(moves.len());
@@ -188,7 +189,7 @@ fn move_all(
             let newest = unmoved.as_ref().and_then(|it| it.entries.back()).map_or(0, |it| it.key);
             let it = Move { room, unmoved, rules: rules.clone(), look: *look };
             let retention = shared.settings.retention_of(room);
-            match tables.move_room(it, &entries_table, retention, now()) {
+            match tables.move_room(it, &entries_table, retention, now) {
                 Ok(written) => {
                     wrote |= written;
                     moved.push((room, newest));
@@ -203,7 +204,7 @@ fn move_all(
                 Err(trouble) => return Err(trouble),
             }
         }
-        wrote |= rounds.plan(&tables.due, &mut tables.meta)?;
+        wrote |= rounds.plan(now, &tables.due, &mut tables.meta)?;
     }
     if wrote {
         txn.commit()?
@@ -222,11 +223,6 @@ fn move_all(
         shared.mover.check();
     }
     Ok(results)
-}
-
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
 }
 
 /// Looks whether a reader's trouble is the file's.

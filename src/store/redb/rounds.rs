@@ -16,7 +16,6 @@ use redb::{ReadableTable, Table};
 
 use super::super::row::{Sweep, TRIM};
 use super::file::{DUE, DueKey, META, ROOMS, Trouble, guarded};
-use super::mover::now;
 use super::moving::Look;
 use super::{Shared, lock};
 use crate::protocol::{RoomName, Timestamp};
@@ -87,10 +86,11 @@ impl Rounds {
     }
 
     fn read(&mut self, shared: &Shared) -> Result<Vec<(RoomName, Look)>, Trouble> {
+        let now = shared.settings.clock.wall();
         let txn = lock(&shared.rooms).read()?;
         let due = txn.open_table(DUE)?;
         let mut rooms = Vec::new();
-        for row in ReadableTable::range(&due, (TRIM, 0, "")..(TRIM, now().0 + 1, ""))? {
+        for row in ReadableTable::range(&due, (TRIM, 0, "")..(TRIM, now.0 + 1, ""))? {
             // A key that is no name was not written by us; `check` tells of it.
             let Ok(room) = row?.0.value().2.parse::<RoomName>() else { continue };
             if !self.passed_by.contains(&room) {
@@ -121,7 +121,7 @@ impl Rounds {
         }
         let nothing = rooms.is_empty() && self.sweep.as_ref().is_none_or(|it| it.after.is_none());
         if nothing {
-            self.next = next(&due, &self.passed_by)?;
+            self.next = next(now, &due, &self.passed_by)?;
         }
         Ok(rooms)
     }
@@ -135,6 +135,7 @@ impl Rounds {
     /// wrote anything.
     pub fn plan(
         &mut self,
+        now: Timestamp,
         due: &Table<'_, DueKey, &'static [u8]>,
         meta: &mut Table<'_, &'static str, &'static [u8]>,
     ) -> Result<bool, Trouble> {
@@ -145,13 +146,14 @@ impl Rounds {
             wrote = true;
         }
         let sweeps = self.sweep.as_ref().is_some_and(|sweep| sweep.after.is_some());
-        self.next = if sweeps { Some(Instant::now()) } else { next(due, &self.passed_by)? };
+        self.next = if sweeps { Some(Instant::now()) } else { next(now, due, &self.passed_by)? };
         Ok(wrote)
     }
 }
 
 /// When the first room is due; at once if it is.
 fn next(
+    now: Timestamp,
     due: &impl ReadableTable<DueKey, &'static [u8]>,
     passed_by: &BTreeSet<RoomName>,
 ) -> Result<Option<Instant>, Trouble> {
@@ -159,7 +161,7 @@ fn next(
         let (key, _) = row?;
         let (_, at, name) = key.value();
         if name.parse().is_ok_and(|room: RoomName| !passed_by.contains(&room)) {
-            let wait = Duration::from_millis(Timestamp(at).since_ms(now()));
+            let wait = Duration::from_millis(Timestamp(at).since_ms(now));
             return Ok(Some(Instant::now() + wait.min(LOOK_AGAIN)));
         }
     }
