@@ -9,7 +9,7 @@
 //! - It has a runtime of its own too, so that it is there under any test, and so that all of it
 //!   ends with a crash.
 //!
-#![doc = include_str!("../docs/testing.md")]
+#![cfg_attr(feature = "client", doc = include_str!("../docs/testing.md"))]
 
 mod life;
 mod place;
