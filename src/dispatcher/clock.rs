@@ -121,7 +121,8 @@ impl Dispatcher {
         let (in_hand, clock) = (&self.shared.in_hand, &self.shared.clock);
         loop {
             while at_work.try_join_next().is_some() {}
-            let (now, at) = (clock.wall(), clock.now());
+            // In this order: if the clock is moved between the two, it is only looked at too early.
+            let (at, now) = (clock.now(), clock.wall());
             let (skip, rested, failing) = in_hand.resting(at);
             self.shared.metrics.alarms_failing.set(failing as i64);
             let limit = AT_ONCE - at_work.len().min(AT_ONCE);
