@@ -34,7 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client's end that says what it is told to say, and takes all that comes.
 struct Sink {
-    says: mpsc::UnboundedReceiver<String>,
+    says: mpsc::Receiver<String>,
     heard: Arc<AtomicU64>,
 }
 
@@ -89,7 +89,7 @@ impl Link for Sink {
 struct Room {
     runtime: tokio::runtime::Runtime,
     _dir: TempDir,
-    voices: Vec<mpsc::UnboundedSender<String>>,
+    voices: Vec<mpsc::Sender<String>>,
     heard: Arc<AtomicU64>,
     said: u64,
 }
@@ -99,6 +99,7 @@ impl Room {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut config = Config::default();
         config.keeper.rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF };
+        config.keeper.presence_every = Duration::from_secs(3600); // no news of who is here
         config.store.reserve = None;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(Redb::open(dir.path(), config.store).unwrap());
@@ -108,7 +109,7 @@ impl Room {
         let mut room =
             Self { runtime, _dir: dir, voices: Vec::new(), heard: Arc::default(), said: 0 };
         for _ in 0..members {
-            let (voice, says) = mpsc::unbounded_channel();
+            let (voice, says) = mpsc::channel(4);
             let place = Place {
                 room: "lobby".parse().unwrap(),
                 dispatcher: dispatcher.clone(),
@@ -119,7 +120,7 @@ impl Room {
             };
             let sink = Sink { says, heard: room.heard.clone() };
             room.runtime.spawn(run(sink, Profile::V1, place));
-            voice.send(r#"{"type":"hello","presence":"count"}"#.to_owned()).unwrap();
+            voice.try_send(r#"{"type":"hello","presence":"count"}"#.to_owned()).unwrap();
             room.voices.push(voice);
         }
         room
@@ -132,7 +133,7 @@ impl Room {
             for _ in 0..messages {
                 *said += 1;
                 let json = format!(r#"{{"type":"publish","id":{said},"data":"x"}}"#);
-                voices[0].send(json).unwrap();
+                voices[0].try_send(json).unwrap();
                 while heard.load(Ordering::Relaxed) < *said * voices.len() as u64 {
                     tokio::task::yield_now().await;
                 }
