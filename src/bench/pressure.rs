@@ -18,7 +18,11 @@ use super::subject::Subject;
 use super::{Error, progress};
 
 /// How long what is under way at the end may take to arrive.
-const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// How long a window goes on in which nothing arrives: a disk may stall for seconds, and a
+/// measurement of nothing is none.
+const STALLING: Duration = Duration::from_secs(30);
 
 /// The share of a core beyond which the generator may be what is measured.
 const BUSY: f64 = 0.95;
@@ -80,8 +84,13 @@ pub async fn press(
         let before = Look::take(load, subject);
         load.begin_timing();
         let mut last = load.delivered();
-        while before.at.elapsed() < each {
-            let step = (each - before.at.elapsed()).min(Duration::from_secs(1));
+        let goes_on = |load: &Load| match before.at.elapsed() {
+            elapsed if elapsed < each => true,
+            elapsed => load.delivered() == before.delivered && elapsed < each + STALLING,
+        };
+        while goes_on(load) {
+            let left = each.saturating_sub(before.at.elapsed());
+            let step = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
             tokio::time::sleep(step).await;
             crowd.well()?;
             let now = load.delivered();
