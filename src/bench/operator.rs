@@ -16,10 +16,10 @@ const LONGEST: u64 = 4 << 20;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks for a path: the status of the answer, and its body.
-pub async fn get(operator: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+/// Asks for a path, as in `GET /readyz`: the status of the answer, and its body.
+pub async fn ask(operator: SocketAddr, request: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(operator).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     let mut read = stream.take(LONGEST);
@@ -29,7 +29,7 @@ pub async fn get(operator: SocketAddr, path: &str) -> io::Result<(u16, String)> 
 
 /// How many rooms are in this state, `awake` or `asleep`, of those that have a keeper.
 pub async fn rooms(operator: SocketAddr, state: &str) -> Result<u64, Error> {
-    let (_, metrics) = get(operator, "/metrics").await?;
+    let (_, metrics) = ask(operator, "GET /metrics").await?;
     let name = format!("dormouse_rooms{{state=\"{state}\"}} ");
     let count = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
     count.ok_or_else(|| Error::NotOpen("it does not count its rooms".to_owned()))

@@ -94,7 +94,7 @@ async fn open(asked: &Asked, folder: &Arc<Folder>, report: &mut Report) -> Resul
     let needs = Needs { settings: &[], folder: Some(folder.clone()), operator: true };
     let subject = Subject::open(asked, needs, &mut report.said)?;
     let address = subject.operator.expect("it was to have one");
-    while operator::get(address, "/readyz").await?.0 != 200 {
+    while operator::ask(address, "GET /readyz").await?.0 != 200 {
         if subject.begun.elapsed() > READY {
             return Err(Error::NotOpen("it was not ready".to_owned()));
         }

@@ -1,12 +1,11 @@
 //! What a sleeping room costs in memory beyond the seats of its members.
 //!
 //! Two gateways have as many connections and seats: in the one each has a room to itself, in the
-//! other a hundred share one. Every room has been awake once. The difference in memory is that of
-//! the rooms. The store's caches are as small as they may be, for they are bounded whatever the
+//! other a hundred share one. Every room has been awake once, on the operator's word, so that no
+//! session has more behind it than another. The difference in memory is that of the rooms. The store's caches are as small as they may be, for they are bounded whatever the
 //! number of rooms, and would be divided among too few of them.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use super::super::dialect;
 use super::{asleep_but, gateway, settle};
@@ -15,14 +14,12 @@ use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
 use crate::bench::figures::{Report, Row};
 use crate::bench::load::Load;
+use crate::bench::operator;
 use crate::bench::process::Processes;
 use crate::bench::wire::Opener;
 
 /// Those who share a room in the second gateway.
 const SHARE: usize = 100;
-
-/// How long what is said in every room may take to be heard.
-const HEARING: Duration = Duration::from_secs(60);
 
 /// The most that a sleeping room may cost, in bytes.
 const AIM: f64 = 1024.0;
@@ -65,9 +62,13 @@ async fn memory(
     let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
     let load = Load::new(dialect(asked), asked.transport, "seated", rooms, asked.size);
     let crowd = Crowd::join(&opener, &load, rooms, members, None).await?;
-    load.rooms().iter().for_each(|room| load.publish(room, Instant::now()));
-    if !load.settle(HEARING).await {
-        return Err(Error::Patience("a message in each room to be heard".to_owned()));
+    let address = subject.operator.expect("these gateways have one");
+    for room in load.rooms() {
+        let wake = format!("POST /v1/rooms/{}/wake", room.name);
+        let (status, _) = operator::ask(address, &wake).await?;
+        if status != 200 {
+            return Err(Error::NotOpen(format!("a room would not wake: {status}")));
+        }
     }
     asleep_but(0, &subject).await?;
     settle(asked).await;
