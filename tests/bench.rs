@@ -139,6 +139,58 @@ fn sleeping_rooms_are_woken_and_timed_beside_awake_ones() {
     }
 }
 
+/// Each part of `sleep` finds what it looks for; what it costs is for a quiet machine to say.
+#[test]
+fn what_sleeping_rooms_cost_is_measured_part_by_part() {
+    let report = run("sleep --rooms 300 --count 40");
+    for (label, rooms) in [("an empty store", 0.0), ("all asleep, cold", 300.0), ("warm", 300.0)] {
+        let opened = row(&report, label);
+        assert_eq!(figure(opened, "rooms"), rooms);
+        assert!(figure(opened, "ready_ms") > 0.0, "{opened:#}");
+    }
+    let bytes = figure(row(&report, "on disk"), "bytes_per_room");
+    assert!(bytes > 100.0, "{bytes} bytes do not hold a room and its message");
+
+    for label in ["woken, warm", "awake beside it", "woken, cold", "awake beside it, cold"] {
+        let times = row(&report, label);
+        assert!(figure(times, "messages") >= 40.0 && figure(times, "p50_ms") > 0.0, "{times:#}");
+    }
+    assert!(figure(row(&report, "rooms that fall asleep"), "times") >= 1.0);
+    for label in ["others, all asleep", "others, meanwhile"] {
+        let times = row(&report, label);
+        assert!(figure(times, "messages") > 0.0 && figure(times, "p99_ms") > 0.0, "{times:#}");
+    }
+    let alone = row(&report, "a room for each");
+    assert_eq!((figure(alone, "rooms"), figure(alone, "seats")), (40.0, 40.0));
+    assert_eq!(figure(row(&report, "rooms that are shared"), "rooms"), 1.0);
+    assert_eq!(figure(row(&report, "connections that rest"), "connections"), 40.0);
+    for aim in ["woken / awake, warm, p50", "meanwhile / before, p99"] {
+        assert!(figure(row(&report, aim), "times") > 0.0);
+    }
+    if cfg!(target_os = "linux") {
+        let memory = figure(alone, "pss_mib");
+        assert!((1.0..1_000.0).contains(&memory), "{memory} MiB for a gateway");
+        assert!(row(&report, "a sleeping room beyond its seats")["bytes"].is_number());
+        assert!(row(&report, "connections that rest")["cpu_s"].is_number());
+    }
+}
+
+/// One part alone, and a store that is being made when nobody wants it any more.
+#[test]
+fn a_part_of_sleep_can_be_measured_alone_and_its_store_is_not_left_behind() {
+    let report = run("sleep --only resting --count 10");
+    assert_eq!(report["rows"].as_array().unwrap().len(), 1, "{report:#}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = bench(dir.path(), "sleep --only opening --rooms 10000000");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("rooms are made")));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_is_empty(dir.path());
+}
+
 #[test]
 fn a_storm_brings_everybody_all_that_they_missed() {
     let report = run("storm --rooms 4 --members 5 --count 30");

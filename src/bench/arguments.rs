@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -43,6 +44,8 @@ pub struct Asked {
     pub push: Push,
     /// Connections, clients: what is counted and is no member of a crowd.
     pub count: usize,
+    /// Parts of the case; empty for all of them.
+    pub parts: Vec<String>,
     /// Settings of the gateway that is started.
     pub settings: Vec<(String, String)>,
 }
@@ -71,6 +74,9 @@ pub fn command() -> Command {
             let arg = Arg::new(*name).long(*name).value_name("N").help(*help);
             let arg = arg.value_parser(value_parser!(u32).range(1..));
             command = command.arg(arg.default_value(default.to_string()));
+        }
+        if !case.parts().is_empty() {
+            command = command.arg(only(case.parts()));
         }
         if let Some(in_flight) = case.in_flight() {
             command = command.args(pushing(in_flight));
@@ -123,6 +129,11 @@ fn common() -> Vec<Arg> {
     ]
 }
 
+fn only(parts: &'static [&'static str]) -> Arg {
+    let arg = Arg::new("only").long("only").value_name("PART").action(ArgAction::Append);
+    arg.value_parser(PossibleValuesParser::new(parts)).help("A part alone; may be repeated")
+}
+
 fn pushing(in_flight: u64) -> [Arg; 3] {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
@@ -153,6 +164,7 @@ impl Asked {
         };
         let transport = text("transport");
         let transport = Transport::ALL.into_iter().find(|one| one.name() == transport);
+        let parts = said.try_get_many::<String>("only").ok().flatten();
         let seconds = said.get_one::<f64>("seconds").copied().unwrap_or(5.0);
         let asked = Self {
             case,
@@ -170,6 +182,7 @@ impl Asked {
             size: count("size"),
             push: push(said)?,
             count: count("count"),
+            parts: parts.map(|parts| parts.cloned().collect()).unwrap_or_default(),
             settings: settings(said)?,
         };
         asked.check()?;
@@ -187,8 +200,11 @@ impl Asked {
         if !is_ours && self.from == From::Ourselves {
             return Err(Error::Nonsense("--peer needs --start or --connect"));
         }
-        if !is_ours && matches!(self.case, Case::Wake | Case::Storm) {
+        if !is_ours && matches!(self.case, Case::Wake | Case::Sleep | Case::Storm) {
             return Err(Error::Nonsense("only dormouse sleeps and resumes"));
+        }
+        if self.case == Case::Sleep && self.from != From::Ourselves {
+            return Err(Error::Nonsense("sleep starts a gateway for each of its parts"));
         }
         if self.transport == Transport::Datagram {
             match (self.case, self.push) {
@@ -305,6 +321,7 @@ mod tests {
             "fanout --peer plain --connect 127.0.0.1:1 --transport wt",
             "fanout --transport datagram",
             "fanout --seconds 0",
+            "sleep --connect 127.0.0.1:1",
         ] {
             assert!(read(line).is_err(), "{line}");
         }

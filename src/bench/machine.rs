@@ -26,12 +26,20 @@ pub struct Cores {
 
 #[cfg(target_os = "linux")]
 mod pinning {
+    use std::sync::OnceLock;
+
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::Cores;
 
-    /// The first and the last core that this process may use, unless they are the same.
+    /// The first and the last core that this process might use when it was first asked, unless
+    /// they are the same: whoever has been pinned since then sees one.
     pub fn cores() -> Option<Cores> {
+        static FIRST: OnceLock<Option<Cores>> = OnceLock::new();
+        *FIRST.get_or_init(look)
+    }
+
+    fn look() -> Option<Cores> {
         let allowed = sched_getaffinity(None).ok()?;
         let allowed: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
         let (server, generator) = (*allowed.first()?, *allowed.last()?);

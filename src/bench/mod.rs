@@ -23,12 +23,15 @@ mod arguments;
 mod cases;
 mod crowd;
 mod dialect;
+pub mod dormitory;
 mod error;
 mod figures;
+mod folder;
 mod histogram;
 mod load;
 mod machine;
 mod member;
+mod operator;
 mod pace;
 mod pressure;
 mod process;
@@ -58,20 +61,18 @@ pub fn run(matches: &ArgMatches) -> Result<(), Error> {
         ..Report::default()
     };
     machine::raise_open_files(&mut report.said);
-    let subject = asked.case.subject(&asked, &mut report.said)?;
-    // Behind the subject, for it is what pins this thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let members = LocalSet::new();
     let measured = members.block_on(&runtime, async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
-            done = asked.case.measure(&asked, &subject, &mut report) => done,
+            done = asked.case.measure(&asked, &mut report) => done,
             _ = interrupt.recv() => Err(Error::Interrupted),
             _ = terminate.recv() => Err(Error::Interrupted),
         }
     });
-    drop((members, subject));
+    drop((members, runtime));
     end_progress();
     measured?;
     let text = if asked.as_json { report.json() + "\n" } else { report.table() };

@@ -78,17 +78,26 @@ impl Processes {
         self.pids.iter().try_fold(Memory::default(), |sum, pid| {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
             Some(Memory {
-                rss_kib: sum.rss_kib + kib(&text, "Rss:")?,
-                pss_kib: sum.pss_kib + kib(&text, "Pss:")?,
+                rss_kib: sum.rss_kib + number(&text, "Rss:")?,
+                pss_kib: sum.pss_kib + number(&text, "Pss:")?,
             })
         })
+    }
+
+    /// Bytes that they had read from a disk, and not from the kernel's cache of its pages.
+    pub fn read_bytes(&self) -> Option<u64> {
+        let read = |pid: &u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            number(&text, "read_bytes:")
+        };
+        self.pids.iter().map(read).sum()
     }
 }
 
 /// What the kernel keeps in its slabs for the whole machine, in KiB: sockets, above all, when
 /// nothing else goes on. Both ends of a loopback connection are in it.
 pub fn kernel_kib() -> Option<u64> {
-    kib(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
+    number(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
 }
 
 /// The entries of a folder that are numbers.
@@ -130,7 +139,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 /// The number behind a name, on a line of its own.
-fn kib(text: &str, name: &str) -> Option<u64> {
+fn number(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -150,10 +159,10 @@ mod tests {
     #[test]
     fn memory_is_read_by_its_name() {
         assert_eq!(
-            kib("Rss:      1400 kB\nPss:       900 kB\nPss_Dirty: 5 kB\n", "Pss:"),
+            number("Rss:      1400 kB\nPss:       900 kB\nPss_Dirty: 5 kB\n", "Pss:"),
             Some(900)
         );
-        assert_eq!(kib("Rss: 1 kB", "Pss:"), None);
+        assert_eq!(number("Rss: 1 kB", "Pss:"), None);
     }
 
     #[test]

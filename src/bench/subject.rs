@@ -5,20 +5,26 @@
 //! what is measured, and that is said.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::arguments::{Asked, From};
+use super::folder::Folder;
 use super::process::Processes;
 use super::wire::Transport;
 use super::{Error, machine};
 
 /// How long a server may take to open.
 const OPENING: Duration = Duration::from_secs(30);
+
+/// How long one may take to leave in order.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Limits that would be what is measured.
 const LIFTED: [(&str, &str); 5] = [
@@ -29,18 +35,34 @@ const LIFTED: [(&str, &str); 5] = [
     ("session-publishes-in-flight", "1024"),
 ];
 
+/// What a case wants of the gateway that is started for it.
+#[derive(Default)]
+pub struct Needs<'a> {
+    /// Settings.
+    pub settings: &'a [(&'a str, String)],
+    /// Where it stores; a folder of its own when `None`.
+    pub folder: Option<Arc<Folder>>,
+    /// Whether it is asked how it is while it is measured.
+    pub operator: bool,
+}
+
 /// A server to measure.
 pub struct Subject {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it is asked how it is, if it was to be.
+    pub operator: Option<SocketAddr>,
+    /// When it was started.
+    pub begun: Instant,
     /// Its processes, where they are known.
     pub processes: Option<Processes>,
-    _started: Option<Started>,
+    started: Option<Started>,
 }
 
 struct Started {
     child: Child,
-    dir: PathBuf,
+    /// Goes when nobody needs it any more.
+    _folder: Arc<Folder>,
 }
 
 impl Drop for Started {
@@ -48,18 +70,13 @@ impl Drop for Started {
         // What it stored is thrown away with it, so it need not be asked to leave.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
 impl Subject {
-    /// Finds or starts it. What had to be changed for that is added to `said`; `needs` are
-    /// settings of the case.
-    pub fn open(
-        asked: &Asked,
-        needs: &[(&str, String)],
-        said: &mut Vec<String>,
-    ) -> Result<Self, Error> {
+    /// Finds or starts it. What had to be changed for that is added to `said`.
+    pub fn open(asked: &Asked, needs: Needs<'_>, said: &mut Vec<String>) -> Result<Self, Error> {
+        let begun = Instant::now();
         let cores = if asked.pins { machine::cores() } else { None };
         if let From::Running { address, pid } = &asked.from {
             if let Some(cores) = cores
@@ -68,54 +85,81 @@ impl Subject {
                 said.push(format!("generator on core {}, the server where it is", cores.generator));
             }
             let processes = pid.map(Processes::of);
-            return Ok(Self { address: *address, processes, _started: None });
+            let address = *address;
+            return Ok(Self { address, operator: None, begun, processes, started: None });
         }
         // What is started inherits our place, so it is taken for it first.
         let pinned = cores.filter(|cores| machine::pin(cores.server));
+        let operator = if needs.operator { Some(free_address()?) } else { None };
         let opened = match &asked.from {
             From::Command(line) => start_peer(line),
-            _ => start_dormouse(asked, needs, said),
+            _ => start_dormouse(asked, needs, operator, said),
         };
-        match pinned {
-            Some(cores) if machine::pin(cores.generator) => said.push(format!(
-                "server on core {}, generator on core {}",
-                cores.server, cores.generator
-            )),
-            _ => said.push("server and generator share the cores".to_owned()),
-        }
+        let text = match pinned {
+            Some(cores) if machine::pin(cores.generator) => {
+                format!("server on core {}, generator on core {}", cores.server, cores.generator)
+            }
+            _ => "server and generator share the cores".to_owned(),
+        };
+        say_once(said, text);
         let (started, address) = opened?;
         let processes = Some(Processes::of(started.child.id()));
-        Ok(Self { address, processes, _started: Some(started) })
+        Ok(Self { address, operator, begun, processes, started: Some(started) })
+    }
+
+    /// Lets one that was started leave in order, so that it leaves its files in order. Whatever
+    /// else happens, it is gone afterwards.
+    pub fn leave(mut self) -> Result<(), Error> {
+        let Some(started) = &mut self.started else { return Ok(()) };
+        kill_process(Pid::from_child(&started.child), Signal::TERM).map_err(io::Error::from)?;
+        let begun = Instant::now();
+        while started.child.try_wait()?.is_none() {
+            if begun.elapsed() > LEAVING {
+                return Err(Error::Patience("a gateway to leave".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// What several servers of one case have in common need not be read twice.
+fn say_once(said: &mut Vec<String>, text: String) {
+    if !said.contains(&text) {
+        said.push(text);
     }
 }
 
 /// A gateway of this same binary.
 fn start_dormouse(
     asked: &Asked,
-    needs: &[(&str, String)],
+    needs: Needs<'_>,
+    operator: Option<SocketAddr>,
     said: &mut Vec<String>,
 ) -> Result<(Started, SocketAddr), Error> {
-    let dir = temporary()?;
+    let folder = needs.folder.map_or_else(|| Folder::new().map(Arc::new), Ok)?;
+    let dir = folder.path();
+    let operator = operator.map_or("off".to_owned(), |address| address.to_string());
     let binary = std::env::current_exe()?;
     let mut command = Command::new(&binary);
-    command.arg("serve").args(["--listen", "127.0.0.1:0", "--operator-listen", "off"]);
-    command.args(["--demo", "false"]).arg("--data-dir").arg(dir.join("data"));
+    command.arg("serve").args(["--listen", "127.0.0.1:0", "--operator-listen", &operator]);
+    command.args(["--demo", "false"]).arg("--data-dir").arg(folder.store());
     if asked.transport == Transport::Wss {
-        let (cert, key) = certificate(&dir)?;
+        let (cert, key) = certificate(dir)?;
         command.arg("--tls-cert").arg(cert).arg("--tls-key").arg(key);
     }
     let asked_for = |name: &str| asked.settings.iter().any(|(flag, _)| flag == name);
     let lifted = LIFTED.iter().map(|(name, value)| (*name, (*value).to_owned()));
-    let lifted = lifted.chain(needs.iter().cloned()).filter(|(name, _)| !asked_for(name));
+    let lifted = lifted.chain(needs.settings.iter().cloned()).filter(|(name, _)| !asked_for(name));
     let lifted = lifted.map(|(name, value)| (name.to_owned(), value));
     let settings: Vec<_> = lifted.chain(asked.settings.iter().cloned()).collect();
     let text: Vec<_> = settings.iter().map(|(name, value)| format!("--{name} {value}")).collect();
-    said.push(format!("server settings: {}", text.join(" ")));
+    say_once(said, format!("server settings: {}", text.join(" ")));
     for (name, value) in settings {
         command.arg(format!("--{name}")).arg(value);
     }
     command.env("RUST_LOG", "warn").stdout(Stdio::piped());
-    let mut started = start(command, dir)?;
+    let mut started = start(command, folder)?;
 
     // It says where it is once it is open.
     let mut line = String::new();
@@ -131,17 +175,20 @@ fn start_dormouse(
 fn start_peer(line: &str) -> Result<(Started, SocketAddr), Error> {
     let mut words = line.split_whitespace();
     let program = words.next().ok_or(Error::Nonsense("--start needs a command"))?;
-    // Given back at once; nobody else takes it in the moment until the server does.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let dir = temporary()?;
+    let address = free_address()?;
+    let port = address.port();
+    let folder = Arc::new(Folder::new()?);
     let here = std::env::current_dir()?;
     let mut command = Command::new(here.join(program));
     if !program.contains('/') {
         command = Command::new(program); // one on the path
     }
-    command.args(words).env("PORT", port.to_string()).env("DATA", &dir).stdout(Stdio::null());
-    let mut started = start(command, dir)?;
+    command
+        .args(words)
+        .env("PORT", port.to_string())
+        .env("DATA", folder.path())
+        .stdout(Stdio::null());
+    let mut started = start(command, folder)?;
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
         if let Some(status) = started.child.try_wait()? {
@@ -155,31 +202,26 @@ fn start_peer(line: &str) -> Result<(Started, SocketAddr), Error> {
     Ok((started, address))
 }
 
-fn start(mut command: Command, dir: PathBuf) -> Result<Started, Error> {
+fn start(mut command: Command, folder: Arc<Folder>) -> Result<Started, Error> {
     // Neither a configuration file nor the environment shall change what is measured.
-    command.current_dir(&dir).stdin(Stdio::null());
+    command.current_dir(folder.path()).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DORMOUSE_") {
             command.env_remove(name);
         }
     }
     match command.spawn() {
-        Ok(child) => Ok(Started { child, dir }),
+        Ok(child) => Ok(Started { child, _folder: folder }),
         Err(source) => {
-            let _ = fs::remove_dir_all(&dir);
             Err(Error::Start { command: format!("{:?}", command.get_program()), source })
         }
     }
 }
 
-/// A directory of our own.
-fn temporary() -> Result<PathBuf, Error> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("dormouse-bench-{}-{count}", std::process::id());
-    let dir = std::env::temp_dir().join(name);
-    fs::create_dir_all(&dir)?;
-    Ok(dir)
+/// A free port on loopback: given back at once, and nobody else takes it in the moment until the
+/// server does.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// A certificate for loopback, made on the spot.

@@ -77,28 +77,34 @@ struct Task {
 /// Keeps a room until nobody needs it.
 #[tracing::instrument(level = "debug", name = "room", skip_all, fields(id = %keeper.room))]
 pub async fn run(keeper: Keeper, found: Found) {
-    let begun = keeper.clock.now();
-    let mut out = Vec::new();
-    let secret = keeper.store.engine().identity().secret;
-    let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
-    let state = State::new(room, settings, secret, found, now(&keeper.clock, begun), &mut out);
-    let delivery = Delivery::new(keeper.settings.outbox.clone());
-    let counted = keeper.metrics.rooms.of(ASLEEP).hold();
-    Task {
-        keeper,
-        state,
-        delivery,
-        operators: HashMap::new(),
-        next_ticket: 0,
-        backlog: VecDeque::new(),
-        questions: Vec::new(),
-        begun,
-        out,
-        counted,
-        awoken: None,
+    Task::new(keeper, found).run().await;
+}
+
+impl Task {
+    /// Boxed: as a part of its future it would be there once more for each place that it moves
+    /// through, for as long as the room has members.
+    fn new(keeper: Keeper, found: Found) -> Box<Self> {
+        let begun = keeper.clock.now();
+        let mut out = Vec::new();
+        let secret = keeper.store.engine().identity().secret;
+        let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
+        let state = State::new(room, settings, secret, found, now(&keeper.clock, begun), &mut out);
+        let delivery = Delivery::new(keeper.settings.outbox.clone());
+        let counted = keeper.metrics.rooms.of(ASLEEP).hold();
+        Box::new(Self {
+            keeper,
+            state,
+            delivery,
+            operators: HashMap::new(),
+            next_ticket: 0,
+            backlog: VecDeque::new(),
+            questions: Vec::new(),
+            begun,
+            out,
+            counted,
+            awoken: None,
+        })
     }
-    .run()
-    .await;
 }
 
 /// A fault in a keeper must not leave its room locked: members are sent away to come back, and
@@ -126,7 +132,7 @@ fn now(clock: &Clock, begun: Instant) -> Now {
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         loop {
             let now = now(&self.keeper.clock, self.begun);
             self.state.settle(now, &mut self.out);

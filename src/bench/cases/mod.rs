@@ -3,6 +3,7 @@
 mod connect;
 mod fanout;
 mod idle;
+mod sleep;
 mod slow;
 mod storm;
 mod wake;
@@ -10,7 +11,7 @@ mod wake;
 use super::arguments::Asked;
 use super::dialect::Dialect;
 use super::figures::Report;
-use super::subject::Subject;
+use super::subject::{Needs, Subject};
 use super::wire::Transport;
 use super::{Error, dialect};
 
@@ -27,6 +28,8 @@ pub enum Case {
     Idle,
     /// Waking up.
     Wake,
+    /// What it costs to be asleep, and to become so.
+    Sleep,
     /// Everybody coming back at once.
     Storm,
     /// Members that do not read.
@@ -40,8 +43,16 @@ const SIZE: Number = ("size", 100, "Bytes of a message");
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Fanout, Self::Rooms, Self::Connect, Self::Idle, Self::Wake, Self::Storm, Self::Slow];
+    pub const ALL: [Self; 8] = [
+        Self::Fanout,
+        Self::Rooms,
+        Self::Connect,
+        Self::Idle,
+        Self::Wake,
+        Self::Sleep,
+        Self::Storm,
+        Self::Slow,
+    ];
 
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
@@ -51,6 +62,7 @@ impl Case {
             Self::Connect => "connect",
             Self::Idle => "idle",
             Self::Wake => "wake",
+            Self::Sleep => "sleep",
             Self::Storm => "storm",
             Self::Slow => "slow",
         }
@@ -64,6 +76,9 @@ impl Case {
             Self::Connect => "Connections a second, and what one costs",
             Self::Idle => "Memory of a connection that does nothing",
             Self::Wake => "A message to a room that sleeps, beside one to a room that is awake",
+            Self::Sleep => {
+                "What sleeping rooms cost: on disk, in memory, woken, and falling asleep"
+            }
             Self::Storm => "Clients that come back all at once for what they missed",
             Self::Slow => {
                 "A room in which one member in ten reads nothing, beside one in which all do"
@@ -86,6 +101,11 @@ impl Case {
                 ("count", 100, "Messages in each room beforehand"),
                 SIZE,
             ],
+            Self::Sleep => &[
+                ("rooms", 20_000, "Sleeping rooms of the store that is opened"),
+                ("count", 2_000, "Rooms that fall asleep at once, and connections that rest"),
+                SIZE,
+            ],
             Self::Storm => &[
                 ("rooms", 500, "Rooms that come back"),
                 ("members", 20, "Members of each"),
@@ -95,17 +115,25 @@ impl Case {
         }
     }
 
+    /// The parts it has, where one may be measured alone.
+    pub(super) fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Sleep => &sleep::PARTS,
+            _ => &[],
+        }
+    }
+
     /// Messages in flight unless something else is said, where that can be said.
     pub(super) fn in_flight(self) -> Option<u64> {
         match self {
             Self::Fanout | Self::Slow => Some(16),
             Self::Rooms => Some(64),
-            Self::Connect | Self::Idle | Self::Wake | Self::Storm => None,
+            Self::Connect | Self::Idle | Self::Wake | Self::Sleep | Self::Storm => None,
         }
     }
 
     /// Finds or starts the server.
-    pub(super) fn subject(self, asked: &Asked, said: &mut Vec<String>) -> Result<Subject, Error> {
+    fn subject(self, asked: &Asked, said: &mut Vec<String>) -> Result<Subject, Error> {
         let connections = asked.rooms.max(1) * asked.members + 3 * asked.count + 1_000;
         let mut needs = vec![
             ("room-members", asked.members.max(10_000).to_string()),
@@ -114,21 +142,21 @@ impl Case {
         if self == Self::Wake {
             needs.push(("room-sleep-after", wake::SLEEP_AFTER.to_owned()));
         }
-        Subject::open(asked, &needs, said)
+        Subject::open(asked, Needs { settings: &needs, ..Needs::default() }, said)
     }
 
     /// Does it.
-    pub(super) async fn measure(
-        self,
-        asked: &Asked,
-        subject: &Subject,
-        report: &mut Report,
-    ) -> Result<(), Error> {
+    pub(super) async fn measure(self, asked: &Asked, report: &mut Report) -> Result<(), Error> {
+        if self == Self::Sleep {
+            return sleep::measure(asked, report).await; // each of its parts has a server
+        }
+        let subject = &self.subject(asked, &mut report.said)?;
         match self {
             Self::Fanout | Self::Rooms => fanout::measure(asked, subject, report).await,
             Self::Connect => connect::measure(asked, subject, report).await,
             Self::Idle => idle::measure(asked, subject, report).await,
             Self::Wake => wake::measure(asked, subject, report).await,
+            Self::Sleep => unreachable!("it was measured above"),
             Self::Storm => storm::measure(asked, subject, report).await,
             Self::Slow => slow::measure(asked, subject, report).await,
         }

@@ -48,51 +48,104 @@ pub(super) async fn measure(
         "{} rooms × {} members, {} messages in each beforehand",
         asked.rooms, asked.members, asked.count
     );
-    let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
-    let load = Load::new(dialect(asked), asked.transport, "nap", asked.rooms, asked.size);
-    let crowd = Crowd::join(&opener, &load, asked.rooms, asked.members, None).await?;
-    let mut watchers = JoinSet::new();
-    let mut watched = Vec::new();
-    for room in 0..asked.rooms {
-        watched.push(watch(&opener, &load, room, &mut watchers).await?);
-    }
-    for room in load.rooms() {
-        (0..asked.count).for_each(|_| load.publish(room, Instant::now()));
-    }
-    heard(&load).await?;
-
-    let (mut asleep, mut awake) = (Histogram::default(), Histogram::default());
-    let begun = Instant::now();
-    let mut rounds = 0;
-    while rounds == 0 || begun.elapsed() < asked.each {
-        for (room, watched) in load.rooms().iter().zip(&watched) {
-            let falling = async {
-                while !watched.asleep.get() {
-                    watched.changed.notified().await;
-                }
-            };
-            if timeout(FALLING, falling).await.is_err() {
-                return Err(Error::Patience("a room to fall asleep".to_owned()));
-            }
-            watched.asleep.set(false);
-            for took in [&mut asleep, &mut awake] {
-                load.begin_timing();
-                load.publish(room, Instant::now());
-                heard(&load).await?;
-                took.merge(&load.end_timing());
-            }
-        }
-        crowd.well()?;
-        rounds += 1;
-        progress(format!("{rounds} rounds"));
-    }
-    let mut row = Row::new("asleep");
-    row.count("messages", (rounds * asked.rooms) as u64).quantiles(&asleep);
-    report.rows.push(row);
-    let mut row = Row::new("awake");
-    row.count("messages", (rounds * asked.rooms) as u64).quantiles(&awake);
-    report.rows.push(row);
+    let mut naps = Naps::begin(asked, subject, [asked.rooms, asked.members, asked.count]).await?;
+    naps.rounds(asked.each, || {}).await?;
+    report.rows.extend([naps.asleep.row("asleep"), naps.awake.row("awake")]);
     Ok(())
+}
+
+/// Rooms that doze, and what their messages took.
+pub(super) struct Naps {
+    load: Rc<Load>,
+    crowd: Crowd,
+    watched: Vec<Rc<Watched>>,
+    _watchers: JoinSet<()>,
+    /// Messages to rooms that slept.
+    pub asleep: Times,
+    /// Messages to the same rooms right afterwards.
+    pub awake: Times,
+}
+
+/// Messages, and what they took.
+#[derive(Default)]
+pub(super) struct Times {
+    messages: u64,
+    took: Histogram,
+}
+
+impl Times {
+    /// Its figures.
+    pub fn row(&self, label: &str) -> Row {
+        let mut row = Row::new(label);
+        row.count("messages", self.messages).quantiles(&self.took);
+        row
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.messages
+    }
+
+    /// The middle one, in seconds.
+    pub fn median(&self) -> Option<f64> {
+        self.took.quantile(0.5).map(|took| took.as_secs_f64())
+    }
+}
+
+impl Naps {
+    /// So many rooms, members in each, and messages in each beforehand.
+    pub async fn begin(
+        asked: &Asked,
+        subject: &Subject,
+        [rooms, members, messages]: [usize; 3],
+    ) -> Result<Self, Error> {
+        let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
+        let load = Load::new(dialect(asked), asked.transport, "nap", rooms, asked.size);
+        let crowd = Crowd::join(&opener, &load, rooms, members, None).await?;
+        let mut watchers = JoinSet::new();
+        let mut watched = Vec::new();
+        for room in 0..rooms {
+            watched.push(watch(&opener, &load, room, &mut watchers).await?);
+        }
+        for room in load.rooms() {
+            (0..messages).for_each(|_| load.publish(room, Instant::now()));
+        }
+        heard(&load).await?;
+        let (asleep, awake) = (Times::default(), Times::default());
+        Ok(Self { load, crowd, watched, _watchers: watchers, asleep, awake })
+    }
+
+    /// For so long, and once at least: a message to each room that sleeps, and one while it is
+    /// awake. `before` is done before each room is woken.
+    pub async fn rounds(&mut self, each: Duration, mut before: impl FnMut()) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut rounds = 0;
+        while rounds == 0 || begun.elapsed() < each {
+            for (room, watched) in self.load.rooms().iter().zip(&self.watched) {
+                let falling = async {
+                    while !watched.asleep.get() {
+                        watched.changed.notified().await;
+                    }
+                };
+                if timeout(FALLING, falling).await.is_err() {
+                    return Err(Error::Patience("a room to fall asleep".to_owned()));
+                }
+                watched.asleep.set(false);
+                before();
+                for times in [&mut self.asleep, &mut self.awake] {
+                    self.load.begin_timing();
+                    self.load.publish(room, Instant::now());
+                    heard(&self.load).await?;
+                    times.took.merge(&self.load.end_timing());
+                    times.messages += 1;
+                }
+            }
+            self.crowd.well()?;
+            rounds += 1;
+            progress(format!("{rounds} rounds"));
+        }
+        Ok(())
+    }
 }
 
 /// Seats somebody who is told when the room sleeps.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Message;
 use super::entry::{BODY_BYTES, MessageV1};
-use super::{DecodeError, as_bytes, seal, unseal};
+use super::{DecodeError, as_bytes, packing, seal, unseal};
 use crate::protocol::{KeyHash, Timestamp};
 
 /// The most messages of a chunk. With as many keys, 17 bytes each, the row beside it stays
@@ -19,9 +19,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// The most that unpacking a chunk may take: one message, with what surrounds its body.
 const UNPACKED_BYTES: usize = BODY_BYTES + 1024;
-
-/// zstd's level: higher ones gain 2 % and cost thrice the time.
-const LEVEL: i32 = 1;
 
 /// A chunk as it lies in its row.
 #[derive(Serialize, Deserialize)]
@@ -70,7 +67,7 @@ impl<'a> Chunk<'a> {
         if size > UNPACKED_BYTES || self.count as usize > CHUNK_MESSAGES {
             return Err(DecodeError::Body);
         }
-        let unpacked = zstd::bulk::decompress(self.packed, size).map_err(|_| DecodeError::Body)?;
+        let unpacked = packing::unpack(self.packed, size).map_err(|_| DecodeError::Body)?;
         if unpacked.len() == size { Ok(unpacked) } else { Err(DecodeError::Body) }
     }
 }
@@ -155,7 +152,7 @@ impl OpenChunk {
 
     /// The chunk's row.
     pub fn encode(&self, deletion: u64) -> Vec<u8> {
-        let packed = zstd::bulk::compress(&self.unpacked, LEVEL)
+        let packed = packing::pack(&self.unpacked)
             .expect("compressing in memory into room enough cannot fail");
         let unpacked = self.unpacked.len() as u32;
         let Self { count, newest_time, .. } = *self;

@@ -12,6 +12,7 @@ mod alarms;
 mod chunk;
 mod entry;
 mod meta;
+mod packing;
 mod room;
 #[cfg(test)]
 mod tests;
