@@ -55,7 +55,12 @@ pub(super) async fn measure(
 
         progress("nothing happens".to_owned());
         steady.begin_timing();
+        // A disk may stall for longer than that: then until one message was heard by everybody.
+        let (begun, enough) = (Instant::now(), steady.delivered() + STEADY_MEMBERS as u64);
         sleep(asked.each).await;
+        while steady.delivered() < enough && begun.elapsed() < RETURNING {
+            sleep(Duration::from_millis(50)).await;
+        }
         let before = steady.end_timing();
 
         let cpu = || subject.processes.as_ref().and_then(Processes::cpu);
