@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{HANDSHAKE, Transport, house, speak};
+use crate::support::{HANDSHAKE, Transport, certificate, house, speak};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -136,19 +136,12 @@ async fn rude_requests_get_an_answer_or_the_door_and_nobody_else_notices() {
 #[tokio::test]
 async fn with_a_certificate_tcp_speaks_tls() {
     use std::sync::Arc;
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certs = tempfile::tempdir().unwrap();
-    let files = dormouse::server::tls::Files {
-        cert: certs.path().join("cert.pem"),
-        key: certs.path().join("key.pem"),
-    };
-    std::fs::write(&files.cert, pair.cert.pem()).unwrap();
-    std::fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
+    let (_certs, files, own) = certificate(&["localhost"]);
     let house = house(move |config| config.certificate = Some(files.clone())).await;
     assert_eq!(house.gateway().url(), format!("https://localhost:{}", house.address().port()));
 
     let mut trusted = rustls::RootCertStore::empty();
-    trusted.add(pair.cert.der().clone()).unwrap();
+    trusted.add(own).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::support::process::{ANYWHERE, dormouse, find, open};
-use crate::support::{DEADLINE, Front, House, Transport, both, house};
+use crate::support::{DEADLINE, Front, House, Transport, both, certificate, house};
 
 /// Impatient, so that a connection that leads nowhere is noticed while somebody watches.
 pub fn impatient() -> Limits {
@@ -356,19 +356,11 @@ async fn webtransport_is_taken_where_it_comes_about_and_a_websocket_where_udp_is
 #[tokio::test]
 async fn with_a_certificate_both_transports_ask_whether_it_is_trusted() {
     use dormouse::client::Trust;
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
-    let pair = pair.unwrap();
-    let certs = tempfile::tempdir().unwrap();
-    let files = dormouse::server::tls::Files {
-        cert: certs.path().join("cert.pem"),
-        key: certs.path().join("key.pem"),
-    };
-    std::fs::write(&files.cert, pair.cert.pem()).unwrap();
-    std::fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
+    let (_certs, files, own) = certificate(&["localhost", "127.0.0.1"]);
     let house = house(move |config| config.certificate = Some(files.clone())).await;
     let address = format!("https://{}/rooms/lobby", house.address());
     for transport in [Transport::WebSocket, Transport::WebTransport] {
-        let trust = Trust::Only(vec![pair.cert.der().clone()]);
+        let trust = Trust::Only(vec![own.clone()]);
         let trusting = Options { trust, ..options(transport, "ada") };
         let (room, _events) = enter(&address, trusting.clone()).await;
         assert!(!said(&room, "hi").await.dup);

@@ -28,13 +28,7 @@ both! {
             house.hibernate(room).await;
         }
         house.shutdown().await;
-        {
-            const ROOMS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("rooms");
-            let db = redb::Database::open(house.data_dir().join("rooms.redb")).unwrap();
-            let txn = db.begin_write().unwrap();
-            txn.open_table(ROOMS).unwrap().insert("bad", &b"nonsense"[..]).unwrap();
-            txn.commit().unwrap();
-        }
+        house.damage("bad");
         house.open().await;
         for _ in 0..2 {
             let mut bob = house.connect(transport, "bad").await;

@@ -23,6 +23,8 @@ use dormouse::config::Config;
 use dormouse::gateway::Gateway;
 use dormouse::keeper::Rates;
 use dormouse::room::Rate;
+use dormouse::server::tls::Files;
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -85,6 +87,17 @@ pub fn config(dir: &TempDir) -> Config {
     }
 }
 
+/// An operator's certificate for these names, in files that go with the directory.
+pub fn certificate(names: &[&str]) -> (TempDir, Files, CertificateDer<'static>) {
+    let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let pair = rcgen::generate_simple_self_signed(names).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+    std::fs::write(&files.cert, pair.cert.pem()).unwrap();
+    std::fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
+    (dir, files, pair.cert.der().clone())
+}
+
 pub async fn house(change: impl Fn(&mut Config) + Send + Sync + 'static) -> House {
     listen_for_panics();
     let mut house =
@@ -99,6 +112,15 @@ impl House {
         let mut config = config(&self.dir);
         (self.change)(&mut config);
         self.gateway = Some(Gateway::start(config).await.unwrap());
+    }
+
+    /// Writes nonsense over what the store has of a room, while the house is closed.
+    pub fn damage(&self, room: &str) {
+        const ROOMS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("rooms");
+        let db = redb::Database::open(self.data_dir().join("rooms.redb")).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(ROOMS).unwrap().insert(room, &b"nonsense"[..]).unwrap();
+        txn.commit().unwrap();
     }
 
     pub fn data_dir(&self) -> std::path::PathBuf {
