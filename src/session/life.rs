@@ -172,12 +172,14 @@ impl<L: Link> Life<L> {
             }
             Due::End(reason) => return Err(Ending::ours(reason)),
         }
-        if let Some(at) = self.liveness.deadline()
+        let deadline = self.liveness.deadline();
+        if let Some(at) = deadline
             && (at < alarm.deadline() || alarm.is_elapsed())
         {
             alarm.as_mut().reset(at);
         }
-        let happened = self.wait(alarm).await;
+        // An alarm that has rung stays rung until it is set anew: without a deadline it is not.
+        let happened = self.wait(deadline.map(|_| alarm)).await;
         self.deal(happened)
     }
 
@@ -281,15 +283,13 @@ impl<L: Link> Life<L> {
         }
     }
 
-    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> Happened {
+    async fn wait(&mut self, mut alarm: Option<Pin<&mut Sleep>>) -> Happened {
         let reads = self.reads();
         if !reads {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
         let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
-        // An alarm that has rung stays rung until it is set anew: without a deadline it is not.
-        let alarmed = self.liveness.deadline().is_some();
         let mut space = match mailbox {
             Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
             _ => None,
@@ -317,9 +317,9 @@ impl<L: Link> Life<L> {
             if let Poll::Ready(spread) = place.entered.poll_drained(cx) {
                 return Poll::Ready(Happened::Drained(spread));
             }
-            match alarmed {
-                true => alarm.as_mut().poll(cx).map(|()| Happened::Alarm),
-                false => Poll::Pending,
+            match &mut alarm {
+                Some(alarm) => alarm.as_mut().poll(cx).map(|()| Happened::Alarm),
+                None => Poll::Pending,
             }
         })
         .await
