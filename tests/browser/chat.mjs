@@ -1,7 +1,8 @@
 // Talking: two transports, naps, restarts, and ways in that are closed.
 
 import assert from "node:assert/strict";
-import { Gateway, blackHole, closedPort } from "./gateway.mjs";
+import { Gateway, blackHole } from "./gateway.mjs";
+import { freePort } from "./ports.mjs";
 import { annAndBob, open, seqs, test, texts, visit } from "./stage.mjs";
 import { until } from "./until.mjs";
 
@@ -98,7 +99,7 @@ test("who reloads sees the history, whether the room sleeps or not", async (t) =
 
 test("where UDP is closed the page falls back to WebSocket", async (t) => {
   const gateway = await Gateway.start(t);
-  const port = await closedPort();
+  const port = await freePort(); // where nobody listens
   const page = await visit(t, gateway, { name: "cyd", discovery: elsewhere(port) });
   await page.live("websocket");
   await page.say("no UDP here");

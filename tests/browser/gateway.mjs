@@ -4,12 +4,12 @@ import { execFile, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { freePort } from "./ports.mjs";
 import { within } from "./until.mjs";
 
 const BINARY =
@@ -112,22 +112,6 @@ export class Gateway {
   }
 }
 
-/** A port that is free for TCP and UDP now. */
-export async function freePort() {
-  for (;;) {
-    const tcp = createServer().listen(0, "127.0.0.1");
-    await once(tcp, "listening");
-    const { port } = tcp.address();
-    const udp = createSocket("udp4");
-    const free = await new Promise((resolve) => {
-      udp.once("error", () => resolve(false));
-      udp.bind(port, "127.0.0.1", () => resolve(true));
-    });
-    await Promise.all([new Promise((done) => tcp.close(done)), free && new Promise((done) => udp.close(done))]);
-    if (free) return port;
-  }
-}
-
 /** A UDP port that swallows everything, as a firewall does, and counts who knocked. */
 export async function blackHole(t) {
   const socket = createSocket("udp4");
@@ -137,9 +121,4 @@ export async function blackHole(t) {
   await once(socket, "listening");
   t.after(() => socket.close());
   return { port: socket.address().port, knocks };
-}
-
-/** A UDP port where nobody listens. */
-export async function closedPort() {
-  return freePort();
 }

@@ -7,7 +7,7 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
-import { freePort } from "./gateway.mjs";
+import { freePort } from "./ports.mjs";
 
 export class Relay {
   url;
