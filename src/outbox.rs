@@ -17,6 +17,7 @@
 //! - Nothing here waits: a reader that is slow only falls behind.
 
 mod ephemerals;
+mod lending;
 mod presence;
 mod reader;
 mod ring;
@@ -30,11 +31,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::lending::Lent;
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp};
 use crate::room::Side;
 
 pub use ephemerals::Slot;
+pub use lending::{PIECES, Shared, Wire};
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
 pub use ring::Ring;
@@ -79,6 +82,10 @@ struct Private {
     /// socket is not woken by every message that it cannot send yet.
     waker: Option<Waker>,
     ends_only: bool,
+    /// The session's cursor, while others may write.
+    lent: Lent,
+    /// Requests that were answered by others than the session, and that it has not counted yet.
+    answered: usize,
 }
 
 /// An entry that skips the order.
@@ -236,11 +243,6 @@ impl Outbox {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    /// Tells the session that the ring has moved.
-    pub fn notice(&self) {
-        self.change(|_| {});
     }
 
     /// Ready once, after something changed; with `ends_only` when the session is to end, only

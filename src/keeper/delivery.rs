@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::crowd::{Crowd, Round};
 use super::state::Output;
 use crate::outbox::{Change, Outbox, Policy, Ring, Seated};
 use crate::protocol::framing::{wrap, wrap_json};
@@ -22,6 +23,7 @@ pub struct Delivery {
     ring: Arc<Ring>,
     policy: Policy,
     outboxes: HashMap<Connection, Arc<Outbox>>,
+    crowd: Crowd,
     /// Whether the ring has moved since its readers were last told.
     moved: bool,
 }
@@ -30,7 +32,7 @@ impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
         let ring = Ring::new(0, policy.clone());
-        Self { ring, policy, outboxes: HashMap::new(), moved: false }
+        Self { ring, policy, outboxes: HashMap::new(), crowd: Crowd::default(), moved: false }
     }
 
     /// What the room broadcasts.
@@ -40,6 +42,7 @@ impl Delivery {
 
     /// A client is about to join.
     pub fn expect(&mut self, connection: Connection, outbox: Arc<Outbox>) {
+        self.crowd.enter(connection, &outbox);
         self.outboxes.insert(connection, outbox);
     }
 
@@ -51,6 +54,7 @@ impl Delivery {
     /// The room sleeps: what can be given back is.
     pub fn rest(&mut self) {
         self.ring.clear();
+        self.crowd.rest();
         self.outboxes.shrink_to_fit();
     }
 
@@ -59,12 +63,14 @@ impl Delivery {
         self.outboxes.values().for_each(|outbox| outbox.close(reason, retry_after));
     }
 
-    /// Tells the members that the ring has moved, if it has: once for all that was delivered, so
-    /// that each of them wakes, and writes, once.
-    pub fn flush(&mut self) {
-        if std::mem::take(&mut self.moved) {
-            self.outboxes.values().for_each(|outbox| outbox.notice());
+    /// Lets the members have what the ring has got, if it has: once for all that was delivered, so
+    /// that each of them is written to once. A crowd is served in rounds: what comes back is to be
+    /// spawned.
+    pub fn flush(&mut self) -> Vec<Round> {
+        if !std::mem::take(&mut self.moved) {
+            return Vec::new();
         }
+        self.crowd.begin_rounds(&self.outboxes)
     }
 
     fn moves(&mut self, change: impl FnOnce(&Ring)) {
@@ -139,7 +145,10 @@ impl Delivery {
             Output::Close { connection, reason, retry_after } => {
                 self.to(connection, |outbox| outbox.close(reason, retry_after));
             }
-            Output::Forget(connection) => drop(self.outboxes.remove(&connection)),
+            Output::Forget(connection) => {
+                self.crowd.leave(connection);
+                self.outboxes.remove(&connection);
+            }
             other => return Some(other),
         }
         None

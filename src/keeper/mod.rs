@@ -20,6 +20,7 @@
 //! - Joining, leaving and expiry touch seats only: they neither wake a room nor keep it awake.
 
 mod awake;
+mod crowd;
 mod delivery;
 mod mailbox;
 mod page;
@@ -32,6 +33,7 @@ use crate::room::Rate;
 use crate::{outbox, room};
 
 pub use awake::Awake;
+pub use crowd::Round;
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use page::{Page, page_of_disk};

@@ -317,7 +317,9 @@ impl Task {
                 }
             }
         }
-        self.delivery.flush();
+        for round in self.delivery.flush() {
+            tokio::spawn(round.run());
+        }
         retires
     }
 

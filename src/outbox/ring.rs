@@ -229,6 +229,28 @@ impl Ring {
         Taken::Piece(chunk.encoded(framing).piece(first, end_index), end)
     }
 
+    /// Everything from `next` on, or about `enough` bytes of it, in one piece, and where a cursor
+    /// stands behind it. Nothing if it is not all here, or there is nothing.
+    pub(super) fn gather(
+        &self,
+        next: u64,
+        enough: usize,
+        framing: Framing,
+    ) -> Option<(Bytes, u64)> {
+        let Taken::Piece(piece, mut at) = self.take(next, u64::MAX, framing) else { return None };
+        if piece.len() >= enough || at > self.head() {
+            return Some((piece, at));
+        }
+        let mut all = BytesMut::from(&piece[..]);
+        while all.len() < enough
+            && let Taken::Piece(piece, behind) = self.take(at, u64::MAX, framing)
+        {
+            all.extend_from_slice(&piece);
+            at = behind;
+        }
+        Some((all.freeze(), at))
+    }
+
     fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,7 @@
 //! What was chosen for a client's wire and not yet taken by it.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
@@ -36,6 +37,12 @@ impl Unsent {
     /// The pieces, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
         std::iter::once(&self.first).filter(|first| !first.is_empty()).chain(&self.rest)
+    }
+
+    /// Puts the first pieces into `slices`, as many as there is place for; says how many.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let places = slices.iter_mut().zip(self.iter());
+        places.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
     }
 
     /// Drops the first `count` bytes: they were taken.

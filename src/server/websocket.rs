@@ -9,11 +9,13 @@
 //! of a message with nothing behind it.
 
 mod boundary;
+mod plain;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
@@ -28,8 +30,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use self::boundary::Boundary;
+use self::plain::Plain;
 use super::Context;
-use crate::outbox::Unsent;
+use crate::outbox::{PIECES, Unsent, Wire};
 use crate::protocol::framing::{websocket_close, websocket_ping};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
 use crate::room::Side;
@@ -41,9 +44,6 @@ const READ_BUFFER: usize = 8 * 1024;
 
 /// What tungstenite takes at once from what was read; a longer message grows its buffer to fit.
 const CODEC_BUFFER: usize = 1024;
-
-/// The most pieces given to the socket in one write.
-const PIECES: usize = 32;
 
 /// Begins the session of one WebSocket, in a task of its own: the one that carried the
 /// handshake is larger than a session needs for the rest of its life.
@@ -60,7 +60,8 @@ pub fn serve(
     let place = cx.place(room, entered);
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
-            let link = WebSocketLink::new(parts.io.into_inner(), &parts.read_buf, message_bytes);
+            let socket = Plain::from(parts.io.into_inner());
+            let link = WebSocketLink::new(socket, &parts.read_buf, message_bytes);
             tokio::spawn(session::run(link, profile, place));
         }
         Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
@@ -86,6 +87,18 @@ pub struct WebSocketLink<S> {
     /// Whether the stream below may hold bytes that it has taken but not sent (TLS).
     unflushed: bool,
 }
+
+/// What carries a WebSocket's bytes.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The socket, if nothing lies between it and the frames.
+    fn wire(&self) -> Option<Arc<dyn Wire>> {
+        None
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Box<TlsStream<T>> {}
+
+impl Stream for TokioIo<Upgraded> {}
 
 /// tungstenite, and how far it has come.
 struct Codec {
@@ -162,7 +175,7 @@ impl Write for Fed {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
+impl<S: Stream> WebSocketLink<S> {
     /// Takes over after the handshake; `read` was read already.
     pub fn new(io: S, read: &[u8], message_bytes: usize) -> Self {
         let mut link = Self { io, codec: None, message_bytes, unflushed: false };
@@ -189,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<S> {
+impl<S: Stream> Link for WebSocketLink<S> {
     const TRANSPORT: &'static str = WEBSOCKET;
 
     fn framing(profile: Profile) -> Framing {
@@ -224,11 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
             return Poll::Pending;
         }
         let mut pieces = [IoSlice::new(&[]); PIECES];
-        let mut count = 0;
-        for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
-            *piece = IoSlice::new(bytes);
-            count += 1;
-        }
+        let count = unsent.slices(&mut pieces);
         let written = match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(written)) => written,
@@ -250,6 +259,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Link for WebSocketLink<
     }
 
     fn reply(&mut self, _side: Side, _frame: Bytes) {}
+
+    fn wire(&self) -> Option<Arc<dyn Wire>> {
+        self.io.wire()
+    }
 
     fn ping() -> Option<Bytes> {
         Some(websocket_ping())

@@ -107,11 +107,16 @@ impl<L: Link> Life<L> {
         let liveness = Liveness::new(now, place.settings.clone(), L::ping().is_some(), greets);
         let metrics = &place.metrics;
         let auto = place.settings.auto_responses.of(&place.room);
+        let frames_sent = metrics.frames_sent.of(L::TRANSPORT);
+        let mut reader = Reader::new(outbox);
+        if let Some(wire) = link.wire() {
+            reader = reader.with_wire(wire, frames_sent.clone());
+        }
         Self {
             link,
             profile,
             connection: place.dispatcher.connection(),
-            reader: Reader::new(outbox),
+            reader,
             unsent: Unsent::new(),
             mailbox: None,
             waiting: None,
@@ -127,7 +132,7 @@ impl<L: Link> Life<L> {
             born: now,
             seed: (profile == Profile::Seed).then(|| Box::new(Seed::new(now))),
             frames_received: metrics.frames_received.of(L::TRANSPORT),
-            frames_sent: metrics.frames_sent.of(L::TRANSPORT),
+            frames_sent,
             _counted: metrics.sessions.of(L::TRANSPORT).hold(),
             place,
         }
@@ -289,6 +294,9 @@ impl<L: Link> Life<L> {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
+        if idle && reads && self.lends() {
+            self.reader.lend();
+        }
         let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
         let mut space = match mailbox {
             Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
@@ -297,7 +305,7 @@ impl<L: Link> Life<L> {
         // By hand, not `select!`: a busy room does this for every member and every message, and
         // whatever is waited for here keeps no list of its own to enter and to leave. Nothing is
         // starved by the order: every turn begins by filling, and looks at the clock.
-        poll_fn(|cx| {
+        let happened = poll_fn(|cx| {
             if let Poll::Ready(happened) = poll_link(link, unsent, reads, *wrote, cx) {
                 return Poll::Ready(happened);
             }
@@ -322,7 +330,10 @@ impl<L: Link> Life<L> {
                 None => Poll::Pending,
             }
         })
-        .await
+        .await;
+        let answered = poll_fn(|cx| reader.poll_recall(cx, unsent)).await;
+        self.in_flight = self.in_flight.saturating_sub(answered);
+        happened
     }
 
     /// Whether the client is read from: not while its mail waits or it is owed too much, nor
@@ -334,6 +345,12 @@ impl<L: Link> Life<L> {
             && !self.asked_for_a_page
             && !self.reader.is_full()
             && (self.mailbox.is_none() || self.reader.is_seated())
+    }
+
+    /// Whether others may write while this session waits, idle and listening: not while it has mail
+    /// to deliver, nor while the next write would put off the end of a silence.
+    fn lends(&self) -> bool {
+        self.waiting.is_none() && !self.ask_for_members && !self.liveness.awaits_pong()
     }
 
     fn blank_join(&self) -> Join {

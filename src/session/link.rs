@@ -1,12 +1,13 @@
 //! What a transport gives a session.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::Farewell;
-use crate::outbox::Unsent;
+use crate::outbox::{Unsent, Wire};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
 
@@ -36,6 +37,12 @@ pub trait Link: Send + 'static {
 
     /// Answers a [`Received::Request`] on its own stream. Where there are none, none came.
     fn reply(&mut self, side: Side, frame: Bytes);
+
+    /// The socket itself, if frames may be written to it as they are, and from elsewhere while the
+    /// session waits. Then nothing is sent beside the stream here.
+    fn wire(&self) -> Option<Arc<dyn Wire>> {
+        None
+    }
 
     /// A frame that makes the client's transport answer, if this transport does not do that by
     /// itself.

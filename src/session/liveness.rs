@@ -62,6 +62,11 @@ impl Liveness {
         }
     }
 
+    /// Whether a ping has not been answered yet.
+    pub(super) fn awaits_pong(&self) -> bool {
+        self.pinged_at.is_some()
+    }
+
     /// When [`due`](Self::due) has something to say, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let silence = match (self.owed_since, self.pinged_at) {
