@@ -58,7 +58,8 @@ pub struct Policy {
     pub presence_bytes: usize,
 }
 
-/// A session's private queue, filled by the keeper.
+/// A session's private queue, filled by the keeper. Whoever has put something in
+/// [serves](Self::serve) it afterwards: a session that has lent its cursor is not woken.
 pub struct Outbox {
     framing: Framing,
     outbox_bytes: usize,
@@ -268,10 +269,14 @@ impl Outbox {
 }
 
 impl Private {
-    /// Notes a change; says whom to wake for it.
+    /// Notes a change; says whom to wake for it. Nobody while the cursor lies here: then the change
+    /// is written by whoever [serves](Outbox::serve) next.
     fn changed(&mut self) -> Option<Waker> {
         self.has_changed = true;
-        let concerns = !self.ends_only || self.closing.is_some();
+        let concerns = match self.closing {
+            Some(_) => true,
+            None => !self.ends_only && !matches!(self.lent, Lent::Idle(_)),
+        };
         if concerns { self.waker.take() } else { None }
     }
 

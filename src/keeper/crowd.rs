@@ -67,11 +67,11 @@ impl Crowd {
     pub(super) fn begin_rounds(
         &mut self,
         members: &HashMap<Connection, Arc<Outbox>>,
+        shared: &mut Shared,
     ) -> Vec<Round> {
         self.part(members);
         if self.parts.is_empty() {
-            let mut shared = Shared::default();
-            members.values().for_each(|outbox| outbox.serve(&mut shared));
+            members.values().for_each(|outbox| outbox.serve(shared));
             return Vec::new();
         }
         let wanting = self.parts.iter().filter(|part| part.is_to_be_served());
@@ -225,7 +225,7 @@ mod tests {
 
         /// The ring moves.
         fn moves(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
-            let rounds = self.crowd.begin_rounds(&self.members);
+            let rounds = self.crowd.begin_rounds(&self.members, &mut Shared::default());
             rounds.into_iter().map(|round| tokio::spawn(round.run())).collect()
         }
 

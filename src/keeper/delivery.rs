@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::crowd::{Crowd, Round};
 use super::state::Output;
-use crate::outbox::{Change, Outbox, Policy, Ring, Seated};
+use crate::outbox::{Change, Outbox, Policy, Ring, Seated, Shared};
 use crate::protocol::framing::{wrap, wrap_json};
 use crate::protocol::v1::{ErrorCode, ServerFrame};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, seed};
@@ -26,13 +26,22 @@ pub struct Delivery {
     crowd: Crowd,
     /// Whether the ring has moved since its readers were last told.
     moved: bool,
+    /// Who was sent something of their own since then.
+    touched: Vec<Arc<Outbox>>,
 }
 
 impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
         let ring = Ring::new(0, policy.clone());
-        Self { ring, policy, outboxes: HashMap::new(), crowd: Crowd::default(), moved: false }
+        Self {
+            ring,
+            policy,
+            outboxes: HashMap::new(),
+            crowd: Crowd::default(),
+            moved: false,
+            touched: Vec::new(),
+        }
     }
 
     /// What the room broadcasts.
@@ -56,6 +65,7 @@ impl Delivery {
         self.ring.clear();
         self.crowd.rest();
         self.outboxes.shrink_to_fit();
+        self.touched.shrink_to_fit();
     }
 
     /// Ends every member's connection.
@@ -63,14 +73,15 @@ impl Delivery {
         self.outboxes.values().for_each(|outbox| outbox.close(reason, retry_after));
     }
 
-    /// Lets the members have what the ring has got, if it has: once for all that was delivered, so
-    /// that each of them is written to once. A crowd is served in rounds: what comes back is to be
-    /// spawned.
+    /// Lets the members have what was delivered, all of it at once, so that each of them is written
+    /// to once. A crowd is served in rounds: what comes back is to be spawned.
     pub fn flush(&mut self) -> Vec<Round> {
+        let mut shared = Shared::default();
+        self.touched.drain(..).for_each(|outbox| outbox.serve(&mut shared));
         if !std::mem::take(&mut self.moved) {
             return Vec::new();
         }
-        self.crowd.begin_rounds(&self.outboxes)
+        self.crowd.begin_rounds(&self.outboxes, &mut shared)
     }
 
     fn moves(&mut self, change: impl FnOnce(&Ring)) {
@@ -101,18 +112,12 @@ impl Delivery {
                 sid,
                 presence,
                 presence_version,
-            } => self.to(connection, |outbox| {
+            } => {
                 let ring = self.ring.clone();
-                outbox.seat(Seated {
-                    ring,
-                    epoch,
-                    start,
-                    may_skip,
-                    sid,
-                    presence,
-                    presence_version,
-                });
-            }),
+                let seated =
+                    Seated { ring, epoch, start, may_skip, sid, presence, presence_version };
+                self.to(connection, |outbox| outbox.seat(seated));
+            }
             Output::Send(connection, frame) => self.to(connection, |outbox| {
                 outbox.send(encode(outbox, &frame), frame.answers());
             }),
@@ -154,14 +159,15 @@ impl Delivery {
         None
     }
 
-    fn to(&self, connection: Connection, deliver: impl FnOnce(&Outbox)) {
+    fn to(&mut self, connection: Connection, deliver: impl FnOnce(&Outbox)) {
         if let Some(outbox) = self.outboxes.get(&connection) {
             deliver(outbox);
+            self.touched.push(outbox.clone());
         }
     }
 
     /// Hands a direct message to those who can take it.
-    fn direct(&self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> Reach {
+    fn direct(&mut self, to: &[Connection], after: u64, kind: BodyKind, body: &Bytes) -> Reach {
         let mut reach = Reach::default();
         // One encoding per framing, however many it is for; nothing for who cannot be shown it.
         let mut encoded: [Option<Option<Bytes>>; Framing::COUNT] = Default::default();
@@ -170,7 +176,10 @@ impl Delivery {
             let frame = encoded[framing.index()].get_or_insert_with(|| shown(framing, kind, body));
             let Some(frame) = frame else { continue };
             match outbox.offer_after(after, frame.clone()) {
-                true => reach.reached += 1,
+                true => {
+                    reach.reached += 1;
+                    self.touched.push(outbox.clone());
+                }
                 false => reach.busy += 1,
             }
         }

@@ -15,7 +15,7 @@ use super::state::Unavailable;
 use super::state::{Found, Input, Inspection, Mail, Now, Output, Roster, State, Ticket, Told};
 use super::{Delivery, Letter, Mailbox, Settings};
 use crate::clock::Clock;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::{CloseReason, RoomName, Sid};
 use crate::store::{Engine, Error, Record, Store};
@@ -353,6 +353,7 @@ impl Task {
                 Some(side) => outbox.send_aside(side, frame),
                 None => outbox.send(frame, true),
             }
+            outbox.serve(&mut Shared::default());
         });
     }
 

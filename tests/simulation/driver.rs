@@ -175,6 +175,7 @@ impl Driver {
                 other => panic!("{other:?} is nothing that clients of the simulation ask for"),
             }
         }
+        assert!(self.delivery.flush().is_empty(), "no room of the simulation is a crowd");
         retires
     }
 }

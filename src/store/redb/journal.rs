@@ -1,6 +1,7 @@
 //! The journal's thread: everything that waits, in one durable commit, again and again.
 //!
-//! While a commit is on its way to the disk the next batch gathers by itself; there is no timer.
+//! While a commit is on its way to the disk the next batch gathers by itself. Only when many rooms
+//! talk at once is there a pause behind a commit, at most as long as the commit was.
 //! The same commits trim what has been moved, a slice each. The thread also owns the journal's
 //! health: after a failure it closes the file, and opens it again when the disk lets it.
 //!
@@ -29,6 +30,12 @@ pub const MARKS: &str = "marks";
 /// How often the disk's free space is looked at, while appends come or wait for it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Appends in one commit that say that many rooms talk at once.
+const MANY: usize = 8;
+
+/// The longest that the next commit is put off while they do.
+const LONGEST_PAUSE: Duration = Duration::from_micros(500);
+
 /// What the journal's thread does until it is told to end. `full` is why it begins without
 /// taking appends.
 pub fn run(shared: &Shared, full: Option<Error>) {
@@ -53,13 +60,24 @@ pub fn run(shared: &Shared, full: Option<Error>) {
                 }
             }
             if !work.appends.is_empty() || work.trim {
+                let (appends, begun) = (work.appends.len(), Instant::now());
                 take(shared, work.appends);
+                if !work.end {
+                    std::thread::sleep(pause(appends, begun.elapsed()));
+                }
             }
         }
         if work.end {
             return;
         }
     }
+}
+
+/// How long to wait after a commit for more to come. While many rooms talk, each commit costs the
+/// same processor that serves them, and half as many with twice the records leave it more than
+/// they cost anybody in patience. A room that talks alone, or with a few others, never waits.
+fn pause(appends: usize, took: Duration) -> Duration {
+    if appends < MANY { Duration::ZERO } else { took.min(LONGEST_PAUSE) }
 }
 
 /// Looks for space on the disk, now and then: by itself only while there is too little.
@@ -307,4 +325,17 @@ pub fn load(
 pub fn remember(txn: &WriteTransaction, marks: Marks) -> Result<(), Trouble> {
     txn.open_table(META)?.insert(MARKS, marks.encode().as_slice())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_many_wait_for_more_and_no_longer_than_their_commit_took() {
+        let (short, long) = (LONGEST_PAUSE / 2, LONGEST_PAUSE * 2);
+        assert_eq!(pause(MANY - 1, long), Duration::ZERO);
+        assert_eq!(pause(MANY, short), short);
+        assert_eq!(pause(MANY, long), LONGEST_PAUSE);
+    }
 }
