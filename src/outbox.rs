@@ -37,11 +37,11 @@ use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp};
 use crate::room::Side;
 
 pub use ephemerals::Slot;
-pub use lending::{PIECES, Shared, Wire};
+pub use lending::{Shared, Wire};
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
 pub use ring::Ring;
-pub use unsent::Unsent;
+pub use unsent::{PIECES, Unsent};
 
 /// What a room may keep for its readers.
 #[derive(Debug, Clone)]

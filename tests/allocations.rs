@@ -8,7 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use dormouse::config::Config;
 use dormouse::dispatcher::Dispatcher;
 use dormouse::keeper::Rates;
-use dormouse::outbox::{PIECES, Unsent, Wire};
+use dormouse::outbox::{Unsent, Wire};
 use dormouse::protocol::{BodyKind, Framing, Profile};
 use dormouse::room::{Rate, Side};
 use dormouse::session::{Farewell, Link, Place, Received, Sessions, run};
@@ -43,13 +43,16 @@ struct Sink {
 struct Socket(Arc<AtomicU64>);
 
 impl Wire for Socket {
-    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write(&self, unsent: &mut Unsent) -> bool {
         const MARK: &[u8] = br#""type":"message""#;
-        for piece in pieces {
+        let mut bytes = 0;
+        for piece in unsent.iter() {
+            bytes += piece.len();
             let messages = piece.windows(MARK.len()).filter(|part| *part == MARK).count();
             self.0.fetch_add(messages as u64, Ordering::Relaxed);
         }
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
+        unsent.advance(bytes);
+        true
     }
 }
 
@@ -72,10 +75,8 @@ impl Link for Sink {
         _cx: &mut Context<'_>,
         unsent: &mut Unsent,
     ) -> Poll<io::Result<usize>> {
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let count = unsent.slices(&mut pieces);
-        let bytes = self.socket.try_write(&pieces[..count])?;
-        unsent.advance(bytes);
+        let bytes = unsent.iter().map(Bytes::len).sum();
+        self.socket.try_write(unsent);
         if bytes == 0 { Poll::Pending } else { Poll::Ready(Ok(bytes)) }
     }
 

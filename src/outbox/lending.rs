@@ -10,14 +10,13 @@
 //!           ◀──────────── recall      give back
 //! ```
 //!
-//! - One writer at a time: the cursor is the right to write, and is in one place. No lock is
-//!   held while a socket is written to.
-//! - A session that has woken takes its cursor back before it does anything else, and waits for
-//!   the one write that may be under way.
+//! - One writer at a time: the cursor is the right to write, and is in one place. The outbox is
+//!   not locked while a socket is written to.
+//! - A session that has woken takes its cursor back before it touches its link, and waits for the
+//!   one write that may be under way.
 //! - What a socket does not take at once, what needs the store, a goodbye: the cursor goes back to
 //!   its session, with the rest of the bytes, and its session is woken.
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -27,9 +26,6 @@ use super::reader::{Cursor, GATHER_BYTES, fill};
 use super::{Filled, Outbox, Reader, Ring, Tally, Unsent};
 use crate::protocol::Framing;
 
-/// The most pieces given to a socket in one write.
-pub const PIECES: usize = 32;
-
 /// How many different pieces of the ring are remembered for the next member: one for each framing,
 /// at two places.
 const REMEMBERED: usize = 2 * Framing::COUNT;
@@ -37,13 +33,17 @@ const REMEMBERED: usize = 2 * Framing::COUNT;
 /// How often a borrowed cursor is filled from before it goes back to its session.
 const ROUNDS: usize = 4;
 
-/// A client's socket that can be written to from anywhere, by one at a time.
+/// A client's wire that can be written to from anywhere, by one at a time.
 pub trait Wire: Send + Sync {
-    /// Takes what it can at once, in order, and says how many bytes that was; waits for nothing.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if it takes nothing now, others if it is broken.
-    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Takes from the front of `unsent` what it takes now, and waits for nothing. Says whether
+    /// that was all, and nothing remains to be done for it: else the session goes on, and learns
+    /// what is wrong.
+    fn try_write(&self, unsent: &mut Unsent) -> bool;
+
+    /// Sends something beside the stream, if that is possible here and it fits; it may get lost.
+    fn send_datagram(&self, _body: Bytes) -> bool {
+        false
+    }
 }
 
 /// Where a session's cursor is.
@@ -60,6 +60,22 @@ pub(super) enum Lent {
     Recalled,
     /// To be taken back by its session, with what the socket did not take.
     Returned(Box<(Box<Cursor>, Unsent)>),
+}
+
+impl Lent {
+    /// The cursor, for a write that begins, if it is here and one may.
+    fn begin(&mut self, may: bool) -> Option<Box<Cursor>> {
+        match std::mem::take(self) {
+            Self::Idle(cursor) if may => {
+                *self = Self::Busy;
+                Some(cursor)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl Reader {
@@ -107,10 +123,8 @@ impl Outbox {
     /// The session's cursor, if it may be used. Else the session is told.
     fn borrow(&self) -> Option<Loan<'_>> {
         let mut private = self.private();
-        if private.closing.is_none() && matches!(private.lent, Lent::Idle(_)) {
-            let Lent::Idle(cursor) = std::mem::replace(&mut private.lent, Lent::Busy) else {
-                unreachable!("it was idle a line ago");
-            };
+        let ends = private.closing.is_some();
+        if let Some(cursor) = private.lent.begin(!ends) {
             private.has_changed = false;
             let owes_messages_only = private.urgent.is_empty()
                 && private.ordered.is_empty()
@@ -153,22 +167,18 @@ impl Loan<'_> {
             cursor.count(next - cursor.next);
             cursor.next = next;
             cursor.may_skip = false;
-            match cursor.try_write(&[IoSlice::new(bytes)]) {
-                Ok(count) if count == bytes.len() => {}
-                Ok(count) => self.unsent.push_back(bytes.slice(count..)),
-                Err(_) => self.unsent.push_back(bytes.clone()), // its session will see why
-            }
-            return;
+            self.unsent.push_back(bytes.clone());
+            return self.send();
         }
         for _ in 0..ROUNDS {
-            if !self.fill() {
+            let goes_on = self.fill();
+            if !self.unsent.is_empty() {
+                self.send();
+            } else if goes_on {
+                return;
+            }
+            if !goes_on || !self.unsent.is_empty() {
                 return self.hand_back();
-            }
-            if self.unsent.is_empty() {
-                return;
-            }
-            if !self.flush() {
-                return;
             }
         }
         self.hand_back();
@@ -178,17 +188,23 @@ impl Loan<'_> {
     fn fill(&mut self) -> bool {
         let mut tally = Tally::default();
         let filled = fill(self.outbox, &mut self.cursor, &mut self.unsent, &mut tally);
-        let Tally { answered, mut frames, aside, ephemerals } = tally;
-        debug_assert!(aside.is_empty(), "a wire that can be lent has no streams beside it");
+        let Tally { mut answered, mut frames, aside, ephemerals } = tally;
+        let is_alone = aside.is_empty();
+        for (side, frame) in aside {
+            (answered, frames) = (answered - 1, frames - 1);
+            self.outbox.send_aside(side, frame); // only the session has those streams
+        }
+        let Some(cursor) = &mut self.cursor else { return false };
         for slot in ephemerals {
-            self.unsent.push_back(slot.frame(self.outbox.framing));
+            if !slot.datagram().is_some_and(|body| cursor.send_datagram(body)) {
+                self.unsent.push_back(slot.frame(self.outbox.framing));
+            }
             frames += 1;
         }
-        self.answered += answered;
-        let Some(cursor) = &mut self.cursor else { return false };
         cursor.count(frames);
+        self.answered += answered;
         match filled {
-            Filled::Enough => true,
+            Filled::Enough => is_alone,
             Filled::AskForMembers => {
                 cursor.asks_again_for_members();
                 false
@@ -197,18 +213,12 @@ impl Loan<'_> {
         }
     }
 
-    /// Gives the socket what was chosen; says whether it took all.
-    fn flush(&mut self) -> bool {
-        while !self.unsent.is_empty() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let count = self.unsent.slices(&mut pieces);
-            let Some(cursor) = &mut self.cursor else { return false };
-            match cursor.try_write(&pieces[..count]) {
-                Ok(count) if count > 0 => self.unsent.advance(count),
-                _ => return false, // full, or broken: its session will see
-            }
+    /// Gives the wire what was chosen.
+    fn send(&mut self) {
+        let Some(cursor) = &self.cursor else { return };
+        if !cursor.try_write(&mut self.unsent) {
+            self.hand_back();
         }
-        true
     }
 
     /// Gives the cursor back to its session, which has something to do.

@@ -1,7 +1,6 @@
 //! The session's end of its outbox: a cursor, and what to write next.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -291,12 +290,14 @@ impl Cursor {
         self.asked_for_members = false;
     }
 
-    /// Gives the socket what it takes at once.
-    pub(super) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &self.line {
-            Some(line) => line.wire.try_write(pieces),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
+    /// Gives the wire what it takes now; says whether that was all.
+    pub(super) fn try_write(&self, unsent: &mut Unsent) -> bool {
+        self.line.as_ref().is_some_and(|line| line.wire.try_write(unsent))
+    }
+
+    /// Sends something beside the stream, if that is possible here.
+    pub(super) fn send_datagram(&self, body: Bytes) -> bool {
+        self.line.as_ref().is_some_and(|line| line.wire.send_datagram(body))
     }
 
     /// Counts frames that were chosen for the wire.

@@ -5,6 +5,9 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+/// The most pieces that are worth giving to a wire in one write.
+pub const PIECES: usize = 32;
+
 /// Pieces in order. A lone one, which is what most writes are, takes no memory of its own: a
 /// message to a thousand members allocates nothing for any of them.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@
 
 mod boundary;
 mod plain;
+mod tls;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -31,6 +32,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use self::boundary::Boundary;
 use self::plain::Plain;
+use self::tls::Tls;
 use super::Context;
 use crate::outbox::{PIECES, Unsent, Wire};
 use crate::protocol::framing::{websocket_close, websocket_ping};
@@ -66,8 +68,8 @@ pub fn serve(
         }
         Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
             Ok(parts) => {
-                let io = Box::new(parts.io.into_inner());
-                let link = WebSocketLink::new(io, &parts.read_buf, message_bytes);
+                let socket = Tls::from(parts.io.into_inner());
+                let link = WebSocketLink::new(socket, &parts.read_buf, message_bytes);
                 tokio::spawn(session::run(link, profile, place));
             }
             Err(io) => {
@@ -84,19 +86,15 @@ pub struct WebSocketLink<S> {
     /// There while something is half read, or owed.
     codec: Option<Box<Codec>>,
     message_bytes: usize,
-    /// Whether the stream below may hold bytes that it has taken but not sent (TLS).
-    unflushed: bool,
 }
 
 /// What carries a WebSocket's bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The socket, if nothing lies between it and the frames.
+    /// Its other end, if it has one.
     fn wire(&self) -> Option<Arc<dyn Wire>> {
         None
     }
 }
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Box<TlsStream<T>> {}
 
 impl Stream for TokioIo<Upgraded> {}
 
@@ -178,7 +176,7 @@ impl Write for Fed {
 impl<S: Stream> WebSocketLink<S> {
     /// Takes over after the handshake; `read` was read already.
     pub fn new(io: S, read: &[u8], message_bytes: usize) -> Self {
-        let mut link = Self { io, codec: None, message_bytes, unflushed: false };
+        let mut link = Self { io, codec: None, message_bytes };
         if !read.is_empty() {
             link.codec().feed(read);
         }
@@ -231,9 +229,8 @@ impl<S: Stream> Link for WebSocketLink<S> {
 
     fn poll_write(&mut self, cx: &mut Cx<'_>, unsent: &mut Unsent) -> Poll<io::Result<usize>> {
         if unsent.is_empty() {
-            if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
-                self.unflushed = false;
-            }
+            // TLS may hold bytes that it has taken but not sent.
+            let _ = Pin::new(&mut self.io).poll_flush(cx)?;
             return Poll::Pending;
         }
         let mut pieces = [IoSlice::new(&[]); PIECES];
@@ -244,7 +241,6 @@ impl<S: Stream> Link for WebSocketLink<S> {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         };
-        self.unflushed = true;
         unsent.advance(written);
         Poll::Ready(Ok(written))
     }

@@ -7,10 +7,12 @@
 
 mod beside;
 mod h3;
+mod main_stream;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
@@ -26,10 +28,11 @@ use wtransport_proto::error::ErrorCode;
 
 use self::beside::{Beside, Gone, What};
 use self::h3::{Request, Session};
+use self::main_stream::MainStream;
 use super::door::{self, Caller, Door, Refusal};
 use super::websocket::HANDSHAKE;
 use super::{Context, QuicSettings};
-use crate::outbox::Unsent;
+use crate::outbox::{Unsent, Wire};
 use crate::protocol::framing::{kind_of, varint};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
 use crate::room::Side;
@@ -39,16 +42,10 @@ use crate::telemetry::WEBTRANSPORT;
 /// What is read from the stream at once.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// The most pieces given to the stream in one write.
-const PIECES: usize = 32;
-
 /// Streams of each kind that a client may have open: CONNECT, ours and a few for requests;
 /// control and the two of QPACK. quinn keeps memory for every permitted one.
 const BIDI_STREAMS: u32 = 8;
 const UNI_STREAMS: u32 = 3;
-
-/// A datagram of this size gets through both ways, whatever the path's MTU turns out to be.
-const DATAGRAM_BYTES: usize = 1_150;
 
 /// Handshakes under way at once, as at the TCP door.
 const VISITORS: usize = 1_024;
@@ -182,7 +179,7 @@ fn code(code: u16) -> VarInt {
 
 /// The server's end of a WebTransport session.
 pub struct WebTransportLink {
-    send: SendStream,
+    send: Arc<MainStream>,
     recv: RecvStream,
     message_bytes: usize,
     read: BytesMut,
@@ -198,6 +195,7 @@ impl WebTransportLink {
         message_bytes: usize,
         patience: Duration,
     ) -> Self {
+        let send = Arc::new(MainStream::new(send, session.datagrams()));
         let beside = Beside::new(session, message_bytes, patience);
         let read = BytesMut::new();
         Self { send, recv, message_bytes, read, beside, is_over: false }
@@ -293,22 +291,7 @@ impl Link for WebTransportLink {
         if unsent.is_empty() {
             return Poll::Pending;
         }
-        // quinn keeps the pieces themselves: nothing is copied.
-        let mut pieces = [const { Bytes::new() }; PIECES];
-        let mut count = 0;
-        for (piece, bytes) in pieces.iter_mut().zip(unsent.iter()) {
-            *piece = bytes.clone();
-            count += 1;
-        }
-        let write = self.send.write_chunks(&mut pieces[..count]);
-        match pin!(write).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(written)) => {
-                unsent.advance(written.bytes);
-                Poll::Ready(Ok(written.bytes))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
-        }
+        self.send.poll_write(cx, unsent).map_err(io::Error::other)
     }
 
     fn take_control(&mut self) -> Option<Bytes> {
@@ -316,7 +299,11 @@ impl Link for WebTransportLink {
     }
 
     fn send_datagram(&mut self, body: Bytes) -> bool {
-        body.len() <= DATAGRAM_BYTES && self.beside.session().send_datagram(&body)
+        self.send.send_datagram(body)
+    }
+
+    fn wire(&self) -> Option<Arc<dyn Wire>> {
+        Some(self.send.clone())
     }
 
     fn reply(&mut self, side: Side, frame: Bytes) {
@@ -329,18 +316,17 @@ impl Link for WebTransportLink {
     }
 
     async fn close(mut self, farewell: Farewell) {
-        let Farewell { unsent, close, linger } = farewell;
+        let Farewell { mut unsent, close, linger } = farewell;
         let connection = self.beside.session().connection().clone();
         if self.is_over {
             connection.close(h3::number(ErrorCode::NoError), b"");
             return;
         }
         let say = async {
-            for bytes in unsent.iter() {
-                self.send.write_all(bytes).await.ok()?;
+            while !unsent.is_empty() {
+                poll_fn(|cx| self.send.poll_write(cx, &mut unsent)).await.ok()?;
             }
-            self.send.finish().ok()?;
-            self.send.stopped().await.ok() // waits until all of it is acknowledged
+            self.send.finish().await.ok()
         };
         if timeout(linger, say).await.is_ok() && close.is_some() {
             // Acknowledged is not read: the client leaves once it has read our goodbye.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -294,10 +294,8 @@ impl<L: Link> Life<L> {
             self.liveness.heard(Instant::now()); // silence means nothing while we do not listen
         }
         let idle = self.unsent.is_empty() && self.catching_up.is_none();
-        if idle && reads && self.lends() {
-            self.reader.lend();
-        }
-        let Self { link, unsent, reader, catching_up, mailbox, place, wrote, .. } = self;
+        let lends = idle && reads && self.lends();
+        let Self { link, unsent, reader, catching_up, mailbox, place, wrote, in_flight, .. } = self;
         let mut space = match mailbox {
             Some(mailbox) if self.waiting.is_some() => Some(Box::pin(mailbox.space())),
             _ => None,
@@ -305,7 +303,12 @@ impl<L: Link> Life<L> {
         // By hand, not `select!`: a busy room does this for every member and every message, and
         // whatever is waited for here keeps no list of its own to enter and to leave. Nothing is
         // starved by the order: every turn begins by filling, and looks at the clock.
-        let happened = poll_fn(|cx| {
+        poll_fn(|cx| {
+            // Who has the cursor has the link.
+            *in_flight -= (*in_flight).min(ready!(reader.poll_recall(cx, unsent)));
+            if idle && !unsent.is_empty() {
+                return Poll::Ready(Happened::Changed);
+            }
             if let Poll::Ready(happened) = poll_link(link, unsent, reads, *wrote, cx) {
                 return Poll::Ready(happened);
             }
@@ -325,15 +328,17 @@ impl<L: Link> Life<L> {
             if let Poll::Ready(spread) = place.entered.poll_drained(cx) {
                 return Poll::Ready(Happened::Drained(spread));
             }
-            match &mut alarm {
-                Some(alarm) => alarm.as_mut().poll(cx).map(|()| Happened::Alarm),
-                None => Poll::Pending,
+            if let Some(alarm) = &mut alarm
+                && alarm.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Happened::Alarm);
             }
+            if lends {
+                reader.lend();
+            }
+            Poll::Pending
         })
-        .await;
-        let answered = poll_fn(|cx| reader.poll_recall(cx, unsent)).await;
-        self.in_flight = self.in_flight.saturating_sub(answered);
-        happened
+        .await
     }
 
     /// Whether the client is read from: not while its mail waits or it is owed too much, nor
@@ -488,6 +493,7 @@ impl<L: Link> Life<L> {
         };
         self.place.metrics.sessions_closed.of(slug).inc();
         tracing::debug!(reason = slug, "a session ended");
+        drop(self.reader); // and with it the link's other end
         let connection = self.connection;
         let tell = async {
             let Some(mailbox) = self.mailbox else { return };

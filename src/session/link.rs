@@ -38,8 +38,7 @@ pub trait Link: Send + 'static {
     /// Answers a [`Received::Request`] on its own stream. Where there are none, none came.
     fn reply(&mut self, side: Side, frame: Bytes);
 
-    /// The socket itself, if frames may be written to it as they are, and from elsewhere while the
-    /// session waits. Then nothing is sent beside the stream here.
+    /// The link's other end, if others may write to it while the session waits.
     fn wire(&self) -> Option<Arc<dyn Wire>> {
         None
     }

@@ -1,7 +1,7 @@
 //! Who may write, and that nothing is written twice, late or not at all.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::outbox::{Change, Policy, Seated};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{BodyKind, CloseReason, Epoch, Sid, Timestamp};
-use crate::room::Ephemeral;
+use crate::room::{Ephemeral, Side};
 use crate::store::Message;
 use crate::telemetry::Counter;
 
@@ -21,25 +21,30 @@ const V1: Framing = Framing::V1WebSocket;
 struct Socket {
     taken: Mutex<Vec<u8>>,
     takes: AtomicU64,
+    /// Whether it keeps what it took, and has to be asked again, as TLS may.
+    holds_back: AtomicBool,
+    /// What was sent beside the stream, if that is possible.
+    datagrams: Mutex<Option<Vec<Bytes>>>,
     /// Called in the middle of a write.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Wire for Socket {
-    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write(&self, unsent: &mut Unsent) -> bool {
         if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
             meanwhile();
         }
-        let mut count = 0;
-        for byte in pieces.iter().flat_map(|piece| piece.iter()) {
-            if self.takes.load(Ordering::Relaxed) == 0 {
-                break;
-            }
-            self.takes.fetch_sub(1, Ordering::Relaxed);
-            self.taken.lock().unwrap().push(*byte);
-            count += 1;
-        }
-        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        let takes = self.takes.load(Ordering::Relaxed) as usize;
+        let bytes: Vec<u8> = unsent.iter().flatten().copied().take(takes).collect();
+        unsent.advance(bytes.len());
+        self.takes.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+        self.taken.lock().unwrap().extend(bytes);
+        unsent.is_empty() && !self.holds_back.load(Ordering::Relaxed)
+    }
+
+    fn send_datagram(&self, body: Bytes) -> bool {
+        let mut datagrams = self.datagrams.lock().unwrap();
+        datagrams.as_mut().map(|datagrams| datagrams.push(body)).is_some()
     }
 }
 
@@ -201,6 +206,36 @@ fn what_the_socket_does_not_take_goes_back_to_its_session_to_the_byte() {
         let rest: Vec<u8> = fix.unsent.iter().flatten().copied().collect();
         assert_eq!(text(&rest), "2");
     }
+}
+
+#[test]
+fn a_wire_that_holds_something_back_is_for_its_session() {
+    let mut fix = Fixture::lent(None);
+    fix.socket.holds_back.store(true, Ordering::Relaxed);
+    fix.hear(1);
+    assert_eq!((fix.taken().as_str(), fix.woken()), ("1", 1));
+    assert_eq!(fix.recall(), Poll::Ready(0));
+    assert!(fix.unsent.is_empty());
+}
+
+#[test]
+fn what_leaves_beside_the_stream_does_and_other_streams_are_the_sessions() {
+    let mut fix = Fixture::lent(Some(PresenceWish::Count));
+    *fix.socket.datagrams.lock().unwrap() = Some(Vec::new());
+    let (from, kind, key) = (Sid(2), BodyKind::Json, "k".into());
+    fix.ring.show(Ephemeral { from, key, kind, body: "here".into() });
+    fix.serve();
+    let datagrams = fix.socket.datagrams.lock().unwrap().clone();
+    assert_eq!((datagrams, fix.taken().as_str()), (Some(vec!["here".into()]), ""));
+    assert_eq!(fix.sent.get(), 1);
+
+    fix.outbox.send_aside(Side(7), "answer".into());
+    fix.hear(1);
+    assert_eq!((fix.taken().as_str(), fix.woken()), ("1", 1));
+    assert_eq!(fix.recall(), Poll::Ready(0), "it has not been answered yet");
+    let mut tally = Tally::default();
+    fix.reader.fill(&mut fix.unsent, &mut tally);
+    assert_eq!((tally.answered, tally.aside), (1, vec![(Side(7), "answer".into())]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Stream;
-use crate::outbox::Wire;
+use crate::outbox::{PIECES, Unsent, Wire};
 
 /// The link's end of it.
 pub(super) struct Plain(Arc<TcpStream>);
@@ -26,12 +26,21 @@ impl From<TcpStream> for Plain {
 /// Past tokio, which need not know: what the socket does not take the link offers once more, and
 /// waits for it as always.
 impl Wire for TcpStream {
-    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write(&self, unsent: &mut Unsent) -> bool {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        Ok(match pieces {
-            [piece] => send(self, piece, flags)?, // costs less than a list of one
-            pieces => sendmsg(self, pieces, &mut SendAncillaryBuffer::default(), flags)?,
-        })
+        while !unsent.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = unsent.slices(&mut pieces);
+            let sent = match &pieces[..count] {
+                [piece] => send(self, piece, flags), // costs less than a list of one
+                pieces => sendmsg(self, pieces, &mut SendAncillaryBuffer::default(), flags),
+            };
+            match sent {
+                Ok(count) if count > 0 => unsent.advance(count),
+                _ => return false,
+            }
+        }
+        true
     }
 }
 

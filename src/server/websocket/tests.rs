@@ -116,6 +116,7 @@ async fn pieces_and_pauses_change_nothing_and_no_state_stays_between_messages() 
 async fn pieces_and_pauses_change_nothing_within_tls() {
     for piece in [1, 3, 7, 50, 1_000] {
         let (mut client, server) = tls().await;
+        let server = Tls::from(*server);
         let heard = hear(WebSocketLink::new(server, &[], LIMIT), &mut client, piece).await;
         assert_eq!(heard, expected(), "in pieces of {piece}");
     }

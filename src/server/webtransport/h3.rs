@@ -54,6 +54,22 @@ pub(super) struct Session {
     read: BytesMut,
 }
 
+/// Where the datagrams of a session leave.
+pub(super) struct Datagrams {
+    connection: Connection,
+    session: u64,
+}
+
+impl Datagrams {
+    /// Sends one, if it fits and the client takes any.
+    pub(super) fn send(&self, body: &[u8]) -> bool {
+        let mut datagram = BytesMut::with_capacity(8 + body.len());
+        put_varint(self.session / 4, &mut datagram);
+        datagram.extend_from_slice(body);
+        self.connection.send_datagram(datagram.freeze()).is_ok()
+    }
+}
+
 /// Why nothing more is read from a stream.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
@@ -134,12 +150,9 @@ impl Session {
         VarInt::from(self.send.id()).into_inner()
     }
 
-    /// Sends a datagram, if it fits and the client takes any.
-    pub(super) fn send_datagram(&self, body: &[u8]) -> bool {
-        let mut datagram = BytesMut::with_capacity(8 + body.len());
-        put_varint(self.id() / 4, &mut datagram);
-        datagram.extend_from_slice(body);
-        self.connection.send_datagram(datagram.freeze()).is_ok()
+    /// Where its datagrams leave.
+    pub(super) fn datagrams(&self) -> Datagrams {
+        Datagrams { connection: self.connection.clone(), session: self.id() }
     }
 
     /// What a datagram holds; nothing if it is not for this session.
