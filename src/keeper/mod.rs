@@ -24,6 +24,7 @@ mod crowd;
 mod delivery;
 mod mailbox;
 mod page;
+mod resting;
 pub mod state;
 mod task;
 
@@ -37,7 +38,7 @@ pub use crowd::Round;
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use page::{Page, page_of_disk};
-pub use task::{Keeper, run};
+pub use task::{Keeper, World, begin};
 
 /// How often things may be done.
 #[derive(Debug, Clone, Copy)]

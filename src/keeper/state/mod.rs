@@ -18,6 +18,7 @@ mod presence;
 mod publishing;
 mod recovery;
 mod requests;
+mod resting;
 mod ringing;
 mod seating;
 mod sleeping;
@@ -38,6 +39,7 @@ use crate::protocol::{Epoch, RoomName, Sid, Timestamp};
 use crate::room::{Connection, Limiter, Room, Seats};
 use crate::store::{Error, Message, SeatRow};
 
+pub use resting::Rest;
 pub use words::*;
 
 /// So many publishes refused in a row, none further apart than this, are abuse.
@@ -149,8 +151,17 @@ impl State {
         now: Now,
         out: &mut Vec<Output>,
     ) -> Self {
-        let settings = settings.into();
         out.push(Output::Open(0));
+        Self::blank(room, settings.into(), secret, found, now)
+    }
+
+    fn blank(
+        room: RoomName,
+        settings: Arc<Settings>,
+        secret: [u8; 32],
+        found: Found,
+        now: Now,
+    ) -> Self {
         Self {
             room,
             settings,
@@ -261,7 +272,6 @@ impl State {
             self.hibernate(out);
         }
         self.erase(out);
-        self.give_back();
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));
         let empty = self.seats.is_empty()
@@ -272,23 +282,6 @@ impl State {
             && (self.trouble.is_none() || self.found == Found::Wanted);
         if unneeded && empty {
             out.push(Output::Retire);
-        }
-    }
-
-    /// A room that sleeps keeps its seats, and nothing of how they were taken: an emptied map has
-    /// a node of eleven places still, and an emptied queue its buffer.
-    fn give_back(&mut self) {
-        if !matches!(self.phase, Phase::Asleep) {
-            return;
-        }
-        if self.joining.is_empty() {
-            self.joining = BTreeMap::new();
-        }
-        if self.rows_in_flight.is_empty() {
-            self.rows_in_flight = BTreeMap::new();
-        }
-        if self.waiting.mail.is_empty() {
-            self.waiting.mail = VecDeque::new();
         }
     }
 
