@@ -13,10 +13,10 @@
 
 use std::sync::Arc;
 
-use super::Mailbox;
 use super::delivery::Outboxes;
 use super::state::Rest;
-use super::task::{Keeper, Task};
+use super::task::Task;
+use super::{Keeper, Mailbox};
 use crate::outbox::Ring;
 use crate::telemetry::Held;
 

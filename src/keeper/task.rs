@@ -8,19 +8,18 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, warn};
 
-use super::awake::{Awake, Awoken};
+use super::awake::Awoken;
 use super::mailbox::Taken;
 use super::page;
 use super::resting::Resting;
 use super::state::Unavailable;
-use super::state::{Found, Input, Inspection, Mail, Now, Output, Roster, State, Ticket, Told};
-use super::{Delivery, Letter, Mailbox, Settings};
-use crate::clock::Clock;
+use super::state::{Found, Input, Inspection, Mail, Output, Roster, State, Ticket, Told};
+use super::{Delivery, Keeper, Letter, Mailbox};
 use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::{CloseReason, RoomName, Sid};
-use crate::store::{Engine, Error, Record, Store};
-use crate::telemetry::{Held, Metrics};
+use crate::store::{Engine, Error, Record};
+use crate::telemetry::Held;
 
 const AWAKE: &str = "awake";
 const ASLEEP: &str = "asleep";
@@ -30,35 +29,6 @@ const RETURN_MS: u64 = 1_000;
 
 /// The most messages read from the store at once.
 const SLICE_MESSAGES: usize = 256;
-
-/// What the keepers of a process share.
-pub struct World {
-    /// Where rooms lie.
-    pub store: Store,
-    /// Where they are counted.
-    pub metrics: Arc<Metrics>,
-    /// And where it is noted which of them are awake.
-    pub awake: Arc<Awake>,
-    /// What is looked at to know what time it is.
-    pub clock: Clock,
-    /// From here on keepers' milliseconds are counted.
-    pub begun: Instant,
-    /// Lets a keeper go; `false` if there is mail for it after all.
-    pub retire: Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send + Sync>,
-    /// Says that an alarm was set.
-    pub set_alarm: Box<dyn Fn() + Send + Sync>,
-}
-
-/// Which room a keeper keeps, and what it needs for that.
-#[derive(Clone)]
-pub struct Keeper {
-    /// The room.
-    pub room: RoomName,
-    /// What it goes by.
-    pub settings: Arc<Settings>,
-    /// What it needs of the world.
-    pub world: Arc<World>,
-}
 
 /// A keeper at work.
 pub(super) struct Task {
@@ -152,17 +122,6 @@ impl Drop for Task {
             }
         }
         (self.keeper.world.retire)(&self.keeper.room, &self.mailbox);
-    }
-}
-
-impl World {
-    fn now(&self) -> Now {
-        let ms = self.clock.now().saturating_duration_since(self.begun).as_millis() as u64;
-        Now { wall: self.clock.wall(), ms }
-    }
-
-    fn at(&self, ms: u64) -> Instant {
-        self.begun + Duration::from_millis(ms)
     }
 }
 
@@ -373,19 +332,20 @@ impl Task {
     }
 
     fn append(&self, records: Vec<Record>) {
-        let Keeper { room, world, .. } = self.keeper.clone();
-        let mailbox = self.mailbox.clone();
+        let Keeper { room, world, .. } = &self.keeper;
         let sets_alarm = records.iter().any(|record| matches!(record, Record::Alarm(Some(_))));
+        let alarmed = sets_alarm.then(|| world.clone());
+        let (name, mailbox, metrics) = (room.clone(), self.mailbox.clone(), world.metrics.clone());
         let done = Box::new(move |result: Result<_, Error>| {
             if let Err(error) = &result {
-                world.metrics.commits_failed.inc();
-                warn!(%room, %error, "an append failed");
-            } else if sets_alarm {
+                metrics.commits_failed.inc();
+                warn!(room = %name, %error, "an append failed");
+            } else if let Some(world) = &alarmed {
                 (world.set_alarm)();
             }
             mailbox.answer(Input::Appended(result));
         });
-        self.keeper.world.store.engine().append(&self.keeper.room, records, done);
+        world.store.engine().append(room, records, done);
     }
 
     fn read_page(&self, page: page::Page, outbox: Arc<Outbox>) {

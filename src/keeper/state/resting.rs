@@ -5,10 +5,11 @@
 //! find out again, and is made anew from it when something comes for the room; in between lies no
 //! input, so nobody can tell.
 
+use std::sync::Arc;
+
 use super::{Found, LastWake, Limiter, Now, Phase, Position, Presence, Seats, State, Timestamp};
 use crate::keeper::Settings;
 use crate::protocol::RoomName;
-use std::sync::Arc;
 
 /// What is left.
 pub struct Rest {
