@@ -12,6 +12,9 @@ use crate::protocol::RoomName;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+/// Lets a keeper go; `false` if there is mail for it after all.
+pub type Retire = Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send + Sync>;
+
 /// What the keepers of a process share. It holds no keeper, at work or at rest: those hold it.
 pub struct World {
     /// Where rooms lie.
@@ -24,8 +27,8 @@ pub struct World {
     pub clock: Clock,
     /// From here on milliseconds are counted.
     pub begun: Instant,
-    /// Lets a keeper go; `false` if there is mail for it after all.
-    pub retire: Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send + Sync>,
+    /// Asked by a keeper that nobody needs.
+    pub retire: Retire,
     /// Says that an alarm was set.
     pub set_alarm: Box<dyn Fn() + Send + Sync>,
 }
