@@ -272,6 +272,7 @@ impl State {
             self.hibernate(out);
         }
         self.erase(out);
+        self.give_back();
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));
         let empty = self.seats.is_empty()
@@ -282,6 +283,23 @@ impl State {
             && (self.trouble.is_none() || self.found == Found::Wanted);
         if unneeded && empty {
             out.push(Output::Retire);
+        }
+    }
+
+    /// A room that sleeps keeps its seats, and nothing of how they were taken: an emptied map has
+    /// a node of eleven places still, and an emptied queue its buffer.
+    fn give_back(&mut self) {
+        if !matches!(self.phase, Phase::Asleep) {
+            return;
+        }
+        if self.joining.is_empty() {
+            self.joining = BTreeMap::new();
+        }
+        if self.rows_in_flight.is_empty() {
+            self.rows_in_flight = BTreeMap::new();
+        }
+        if self.waiting.mail.is_empty() {
+            self.waiting.mail = VecDeque::new();
         }
     }
 
