@@ -10,14 +10,14 @@ mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::keeper::state::{Found, Operation};
-use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused};
+use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused, World};
 use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
 use crate::store::{self, Store};
@@ -38,11 +38,10 @@ struct Shared {
     mailboxes: Mutex<Mailboxes>,
     next_connection: AtomicU64,
     kinds: Kinds<keeper::Settings>,
-    awake: Arc<Awake>,
-    store: Store,
-    metrics: Arc<Metrics>,
-    clock: Clock,
     in_hand: InHand,
+    /// What keepers need. It knows us only for as long as we are there: what is left of a keeper
+    /// lies in its mailbox, and that with us.
+    world: Arc<World>,
 }
 
 type Mailboxes = BTreeMap<RoomName, Arc<Mailbox>>;
@@ -75,16 +74,38 @@ impl Dispatcher {
     /// A dispatcher without keepers.
     pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
         let Settings { kinds, rooms_awake, clock } = settings.into();
-        let (mailboxes, next_connection) = (Mutex::default(), AtomicU64::new(1));
-        let (awake, in_hand) = (Awake::new(rooms_awake), InHand::default());
-        let shared =
-            Shared { mailboxes, next_connection, kinds, awake, store, metrics, clock, in_hand };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let (keeps, rings) = (shared.clone(), shared.clone());
+            let world = World {
+                store,
+                metrics,
+                awake: Awake::new(rooms_awake),
+                begun: clock.now(),
+                clock,
+                retire: Box::new(move |room, mailbox| match keeps.upgrade() {
+                    Some(shared) => shared.retire(room, mailbox),
+                    None => mailbox.close(), // nobody can find it any more
+                }),
+                set_alarm: Box::new(move || {
+                    if let Some(shared) = rings.upgrade() {
+                        shared.in_hand.nudge();
+                    }
+                }),
+            };
+            Shared {
+                mailboxes: Mutex::default(),
+                next_connection: AtomicU64::new(1),
+                kinds,
+                in_hand: InHand::default(),
+                world: Arc::new(world),
+            }
+        });
+        Self { shared }
     }
 
     /// What time it is in these rooms.
     pub fn clock(&self) -> &Clock {
-        &self.shared.clock
+        &self.shared.world.clock
     }
 
     /// What keepers usually go by.
@@ -150,7 +171,7 @@ impl Dispatcher {
         let seen = self.send(room, Operation::Delete).await?;
         let deleted = seen.state == "deleted";
         if deleted {
-            self.shared.metrics.rooms_deleted.of("operator").inc();
+            self.shared.world.metrics.rooms_deleted.of("operator").inc();
         }
         Ok(deleted.then_some(seen))
     }
@@ -166,9 +187,11 @@ impl Dispatcher {
     }
 
     /// Waits until every keeper has read the mail it has now, so that what is to be written is
-    /// with the store. Bounded by a few seconds: a keeper may be waiting for a disk.
+    /// with the store; those that rest have none. Bounded by a few seconds: a keeper may be
+    /// waiting for a disk.
     pub async fn close(&self) {
-        let mailboxes: Vec<_> = self.mailboxes().values().cloned().collect();
+        let has_mail = |mailbox: &&Arc<Mailbox>| !mailbox.is_at_rest();
+        let mailboxes: Vec<_> = self.mailboxes().values().filter(has_mail).cloned().collect();
         let all = async {
             let mut answers = Vec::with_capacity(mailboxes.len());
             for mailbox in mailboxes {
@@ -224,7 +247,7 @@ impl Dispatcher {
     /// A room without a keeper, as it lies on disk.
     async fn cold(&self, room: &RoomName) -> Result<Option<Inspection>, Unavailable> {
         let name = room.clone();
-        let opened = self.shared.store.run(move |engine| engine.open(&name)).await;
+        let opened = self.shared.world.store.run(move |engine| engine.open(&name)).await;
         Ok(Inspection::of_cold(room, &opened.map_err(unwell)?))
     }
 
@@ -236,22 +259,18 @@ impl Dispatcher {
         let settings = shared.kinds.of(room); // once for as long as the keeper lives
         let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
         mailboxes.insert(room.clone(), mailbox.clone());
-        let (dispatcher, alarms) = (self.clone(), self.clone());
-        let keeper = Keeper {
-            room: room.clone(),
-            settings: settings.clone(),
-            mailbox: mailbox.clone(),
-            store: shared.store.clone(),
-            metrics: shared.metrics.clone(),
-            awake: shared.awake.clone(),
-            clock: shared.clock.clone(),
-            retire: Box::new(move |room, mailbox| dispatcher.retire(room, mailbox)),
-            set_alarm: Arc::new(move || alarms.shared.in_hand.nudge()),
-        };
-        tokio::spawn(keeper::run(keeper, found));
+        let world = shared.world.clone();
+        let keeper = Keeper { room: room.clone(), settings: settings.clone(), world };
+        keeper::begin(keeper, mailbox.clone(), found);
         mailbox
     }
 
+    fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
+        self.shared.mailboxes()
+    }
+}
+
+impl Shared {
     fn retire(&self, room: &RoomName, mailbox: &Mailbox) -> bool {
         let mut mailboxes = self.mailboxes();
         let may_go = mailbox.close();
@@ -262,7 +281,7 @@ impl Dispatcher {
     }
 
     fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
-        self.shared.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

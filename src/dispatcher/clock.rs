@@ -118,17 +118,17 @@ impl Dispatcher {
     /// Deals with what comes due, for as long as it is polled.
     pub async fn keep_time(&self) {
         let mut at_work = JoinSet::new();
-        let (in_hand, clock) = (&self.shared.in_hand, &self.shared.clock);
+        let (in_hand, clock) = (&self.shared.in_hand, &self.shared.world.clock);
         loop {
             while at_work.try_join_next().is_some() {}
             // In this order: if the clock is moved between the two, it is only looked at too early.
             let (at, now) = (clock.now(), clock.wall());
             let (skip, rested, failing) = in_hand.resting(at);
-            self.shared.metrics.alarms_failing.set(failing as i64);
+            self.shared.world.metrics.alarms_failing.set(failing as i64);
             let limit = AT_ONCE - at_work.len().min(AT_ONCE);
             let due = match limit {
                 0 => Ok(Due::default()),
-                _ => self.shared.store.run(move |engine| engine.due(now, &skip, limit)).await,
+                _ => self.shared.world.store.run(move |engine| engine.due(now, &skip, limit)).await,
             };
             let Due { rooms, next } = due.unwrap_or_else(|error| {
                 tracing::warn!(%error, "alarms wait");
@@ -142,7 +142,7 @@ impl Dispatcher {
                     let dispatcher = self.clone();
                     at_work.spawn(async move {
                         let succeeded = dispatcher.deal_with(&room, cause).await;
-                        let now = dispatcher.shared.clock.now();
+                        let now = dispatcher.shared.world.clock.now();
                         dispatcher.shared.in_hand.done(&room, succeeded, now);
                     });
                 }
@@ -160,7 +160,7 @@ impl Dispatcher {
 
     /// Says whether that need not be tried again.
     async fn deal_with(&self, room: &RoomName, cause: Cause) -> bool {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.shared.world.metrics;
         match cause {
             Cause::Alarm => {
                 let rung = self.send(room, Operation::Ring).await;
@@ -177,7 +177,7 @@ impl Dispatcher {
                 }
                 Ok(_) => {
                     let name = room.clone();
-                    self.shared.store.run(move |engine| engine.touch(&name)).await.is_ok()
+                    self.shared.world.store.run(move |engine| engine.touch(&name)).await.is_ok()
                 }
                 Err(_) => false,
             },
@@ -201,7 +201,7 @@ mod tests {
         memory.fail_next_open();
         let config = crate::config::Config::default();
         let dispatcher = Dispatcher::new(config.keeper, Store::new(memory), Arc::default());
-        let metrics = dispatcher.shared.metrics.clone();
+        let metrics = dispatcher.shared.world.metrics.clone();
         let failed = async {
             while metrics.alarms.of("failed").get() == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -218,7 +218,7 @@ mod tests {
             done = tokio::time::timeout(Duration::from_secs(60), failed) => done.unwrap(),
         }
         let now = dispatcher.clock().wall();
-        let due = dispatcher.shared.store.engine().due(now, &BTreeSet::new(), 9).unwrap();
+        let due = dispatcher.shared.world.store.engine().due(now, &BTreeSet::new(), 9).unwrap();
         assert_eq!(due, Due::default(), "it rang once");
     }
 

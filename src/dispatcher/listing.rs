@@ -99,7 +99,7 @@ impl Dispatcher {
             None | Some(COLD | DAMAGED) => {
                 let after = query.after.clone();
                 let names = move |engine: &dyn Engine| engine.rooms(after.as_ref(), looks);
-                self.shared.store.run(names).await.map_err(unwell)?
+                self.shared.world.store.run(names).await.map_err(unwell)?
             }
             Some(_) => Vec::new(), // only a keeper has such a room
         };
@@ -132,7 +132,7 @@ impl Dispatcher {
     /// The first rooms by name, however the store is: one that is unwell does not hide those that
     /// are kept. Nothing is read of the others but their names.
     pub async fn first_rooms(&self, limit: usize) -> Vec<(RoomName, Option<Listed>)> {
-        let on_disk = self.shared.store.run(move |engine| engine.rooms(None, limit)).await;
+        let on_disk = self.shared.world.store.run(move |engine| engine.rooms(None, limit)).await;
         let mut named: Named =
             on_disk.unwrap_or_default().into_iter().map(|room| (room, None)).collect();
         named.extend(self.kept(None, limit));
@@ -150,7 +150,7 @@ impl Dispatcher {
     /// A room without a keeper; nothing if it left nothing.
     async fn lies(&self, room: &RoomName) -> Result<Option<Listed>, Unavailable> {
         let name = room.clone();
-        match self.shared.store.run(move |engine| engine.open(&name)).await {
+        match self.shared.world.store.run(move |engine| engine.open(&name)).await {
             Ok(opened) => {
                 Ok(Inspection::of_cold(room, &opened).map(|seen| Listed::Seen(Box::new(seen))))
             }

@@ -22,7 +22,7 @@ impl Dispatcher {
         let bytes = self.settings_of(room).outbox.page_bytes;
         let name = room.clone();
         let read = move |engine: &dyn Engine| page_of_disk(engine, &name, from, limit, bytes);
-        let (page, newest) = self.shared.store.run(read).await.map_err(unwell)?;
+        let (page, newest) = self.shared.world.store.run(read).await.map_err(unwell)?;
         let is_there = newest > 0 || self.inspect(room).await?.is_some();
         Ok(is_there.then_some(page))
     }

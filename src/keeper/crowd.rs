@@ -10,13 +10,13 @@
 //! - A small room has no rounds: its members are served at once.
 //! - A crowd is parted so that the cores can share it. One part is served by one round at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::outbox::{Outbox, Shared};
-use crate::room::Connection;
+use crate::room::{Connection, Sorted};
 
 /// Members that are served in one go: some 200 µs of writing.
 const AT_ONCE: usize = 64;
@@ -66,7 +66,7 @@ impl Crowd {
     /// The ring has moved: serves a few at once, and begins rounds past many.
     pub(super) fn begin_rounds(
         &mut self,
-        members: &HashMap<Connection, Arc<Outbox>>,
+        members: &Sorted<Connection, Arc<Outbox>>,
         shared: &mut Shared,
     ) -> Vec<Round> {
         self.part(members);
@@ -83,11 +83,11 @@ impl Crowd {
         self.parts = Vec::new();
     }
 
-    fn part(&mut self, members: &HashMap<Connection, Arc<Outbox>>) {
+    fn part(&mut self, members: &Sorted<Connection, Arc<Outbox>>) {
         if members.len() < FEW {
             self.parts = Vec::new();
         } else if members.len() > AT_ONCE && self.parts.is_empty() {
-            for (connection, outbox) in members {
+            for (connection, outbox) in members.iter() {
                 self.part_with_room().members().insert(*connection, outbox.clone());
             }
         }
@@ -169,6 +169,7 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
@@ -184,7 +185,7 @@ mod tests {
     #[derive(Default)]
     struct Room {
         crowd: Crowd,
-        members: HashMap<Connection, Arc<Outbox>>,
+        members: Sorted<Connection, Arc<Outbox>>,
         told: HashMap<Connection, Arc<AtomicUsize>>,
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Apart from the task so that the simulation delivers by the same code.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,16 +12,18 @@ use crate::outbox::{Change, Outbox, Policy, Ring, Seated, Shared};
 use crate::protocol::framing::{wrap, wrap_json};
 use crate::protocol::v1::{ErrorCode, ServerFrame};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile, seed};
-use crate::room::Connection;
+use crate::room::{Connection, Sorted};
 
 /// When to try again to reach somebody who does not keep up.
 const BUSY_RETRY_MS: u64 = 1_000;
 
+/// The outboxes of members.
+pub(super) type Outboxes = Sorted<Connection, Arc<Outbox>>;
+
 /// The ring of a room and the outboxes of its members.
 pub struct Delivery {
     ring: Arc<Ring>,
-    policy: Policy,
-    outboxes: HashMap<Connection, Arc<Outbox>>,
+    outboxes: Outboxes,
     crowd: Crowd,
     /// Whether the ring has moved since its readers were last told.
     moved: bool,
@@ -33,15 +34,13 @@ pub struct Delivery {
 impl Delivery {
     /// Nobody, and nothing heard yet.
     pub fn new(policy: Policy) -> Self {
-        let ring = Ring::new(0, policy.clone());
-        Self {
-            ring,
-            policy,
-            outboxes: HashMap::new(),
-            crowd: Crowd::default(),
-            moved: false,
-            touched: Vec::new(),
-        }
+        Self::of(Ring::new(0, policy), Sorted::default())
+    }
+
+    /// A ring, and those who hear what is in it.
+    pub(super) fn of(ring: Arc<Ring>, outboxes: Outboxes) -> Self {
+        let (crowd, touched) = (Crowd::default(), Vec::new());
+        Self { ring, outboxes, crowd, moved: false, touched }
     }
 
     /// What the room broadcasts.
@@ -66,6 +65,14 @@ impl Delivery {
         self.crowd.rest();
         self.outboxes.shrink_to_fit();
         self.touched.shrink_to_fit();
+    }
+
+    /// What a room that rests keeps of it: all there is [of](Self::of) it once it was
+    /// [flushed](Self::flush).
+    pub(super) fn take(&mut self) -> (Arc<Ring>, Outboxes) {
+        let mut outboxes = std::mem::take(&mut self.outboxes);
+        outboxes.shrink_to_fit();
+        (self.ring.clone(), outboxes)
     }
 
     /// Ends every member's connection.
@@ -95,7 +102,7 @@ impl Delivery {
         match output {
             // Who is on the way out has the old one.
             Output::Deleted => {
-                self.ring = Ring::new(0, self.policy.clone());
+                self.ring = self.ring.anew();
                 return Some(Output::Deleted);
             }
             Output::Known { newest } => self.moves(|ring| ring.start(newest)),

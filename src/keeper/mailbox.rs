@@ -4,12 +4,16 @@
 //! must be next to nothing. It is bounded by letters and by bytes: a thousand of the largest
 //! messages would be a thousand times too much. Answers that the keeper itself asked for have a lane of their own,
 //! so that a full inbox never keeps it from the disk; there are only as many as it asked for.
+//!
+//! While there is nothing to do for a room, what is left of its keeper lies in here as well, and
+//! the first letter sets it to work again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::resting::Resting;
 use super::state::{Input, Inspection, Mail, Operation, Roster, Unavailable};
 use crate::outbox::Outbox;
 use crate::protocol::Sid;
@@ -61,6 +65,8 @@ struct Lanes {
     bytes: usize,
     answers: Vec<Input>,
     is_closed: bool,
+    /// What is left of the keeper, while none is at work.
+    resting: Option<Box<Resting>>,
 }
 
 /// What was in the mailbox.
@@ -78,7 +84,7 @@ impl Mailbox {
     }
 
     /// Puts a letter in, if there is space.
-    pub fn put(&self, letter: Letter) -> Result<(), Box<Refused>> {
+    pub fn put(self: &Arc<Self>, letter: Letter) -> Result<(), Box<Refused>> {
         let mut lanes = self.lanes();
         if lanes.is_closed {
             return Err(Box::new(Refused::Closed(letter)));
@@ -87,24 +93,32 @@ impl Mailbox {
             return Err(Box::new(Refused::Full(letter)));
         }
         lanes.push(letter);
-        drop(lanes);
-        self.arrived.notify_one();
+        self.tell(lanes);
         Ok(())
     }
 
     /// Puts in what may be dropped, while at least half of the mailbox is free; says whether it
     /// did.
-    pub fn offer(&self, mail: Mail) -> bool {
+    pub fn offer(self: &Arc<Self>, mail: Mail) -> bool {
         let mut lanes = self.lanes();
         let has_room = !lanes.is_closed
             && lanes.letters.len() * 2 < self.limit
             && lanes.bytes * 2 < self.limit_bytes;
         if has_room {
             lanes.push(Letter::Mail(mail, None));
-            drop(lanes);
-            self.arrived.notify_one();
+            self.tell(lanes);
         }
         has_room
+    }
+
+    /// Tells the keeper that there is a letter.
+    fn tell(self: &Arc<Self>, mut lanes: MutexGuard<'_, Lanes>) {
+        let resting = lanes.resting.take();
+        drop(lanes);
+        match resting {
+            Some(resting) => resting.rise(self.clone()),
+            None => self.arrived.notify_one(),
+        }
     }
 
     /// Waits until there may be space. Cancel-safe.
@@ -123,10 +137,30 @@ impl Mailbox {
         }
     }
 
-    /// What the keeper asked for has come.
+    /// What the keeper asked for has come. One that rests waits for none: it is void.
     pub(super) fn answer(&self, input: Input) {
-        self.lanes().answers.push(input);
-        self.arrived.notify_one();
+        let mut lanes = self.lanes();
+        if lanes.resting.is_none() {
+            lanes.answers.push(input);
+            drop(lanes);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The keeper leaves what is left of it here, unless something has come meanwhile; says
+    /// whether it did.
+    pub(super) fn rest(&self, rest: impl FnOnce() -> Box<Resting>) -> bool {
+        let mut lanes = self.lanes();
+        let is_empty = lanes.is_empty();
+        if is_empty {
+            lanes.resting = Some(rest());
+        }
+        is_empty
+    }
+
+    /// Whether there is no keeper at work, and nothing to do for one.
+    pub fn is_at_rest(&self) -> bool {
+        self.lanes().resting.is_some()
     }
 
     /// Waits for answers and, if wanted, letters, and takes all there are. Cancel-safe.
@@ -154,7 +188,7 @@ impl Mailbox {
     /// Closes an empty mailbox for good; says whether it was empty.
     pub fn close(&self) -> bool {
         let mut lanes = self.lanes();
-        lanes.is_closed |= lanes.letters.is_empty() && lanes.answers.is_empty();
+        lanes.is_closed |= lanes.is_empty();
         lanes.is_closed
     }
 
@@ -179,6 +213,10 @@ impl Mailbox {
 }
 
 impl Lanes {
+    fn is_empty(&self) -> bool {
+        self.letters.is_empty() && self.answers.is_empty()
+    }
+
     fn push(&mut self, letter: Letter) {
         if let Letter::Mail(mail, _) = &letter {
             self.bytes += mail.bytes();

@@ -12,7 +12,8 @@
 //!
 //! [`state`] decides: a pure machine, inputs in and outputs out. [`task`] is the thin loop that
 //! feeds it and does what it says. Whoever wants something of a room puts it in its
-//! [`Mailbox`].
+//! [`Mailbox`]. While the room sleeps and nothing is due, there is no task either: what is left of
+//! the keeper [rests](resting) in the mailbox until the next letter.
 //!
 //! - One keeper per room, so a room's events have one order.
 //! - Outputs are performed in the order written: nothing is heard before it is on disk.
@@ -24,8 +25,10 @@ mod crowd;
 mod delivery;
 mod mailbox;
 mod page;
+mod resting;
 pub mod state;
 mod task;
+mod world;
 
 use std::time::Duration;
 
@@ -37,7 +40,8 @@ pub use crowd::Round;
 pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use page::{Page, page_of_disk};
-pub use task::{Keeper, run};
+pub use task::begin;
+pub use world::{Keeper, World};
 
 /// How often things may be done.
 #[derive(Debug, Clone, Copy)]

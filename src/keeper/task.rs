@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
-use super::awake::{Awake, Awoken};
+use super::awake::Awoken;
 use super::mailbox::Taken;
 use super::page;
+use super::resting::Resting;
 use super::state::Unavailable;
-use super::state::{Found, Input, Inspection, Mail, Now, Output, Roster, State, Ticket, Told};
-use super::{Delivery, Letter, Mailbox, Settings};
-use crate::clock::Clock;
+use super::state::{Found, Input, Inspection, Mail, Output, Roster, State, Ticket, Told};
+use super::{Delivery, Keeper, Letter, Mailbox};
 use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::{CloseReason, RoomName, Sid};
-use crate::store::{Engine, Error, Record, Store};
-use crate::telemetry::{Held, Metrics};
+use crate::store::{Engine, Error, Record};
+use crate::telemetry::Held;
 
 const AWAKE: &str = "awake";
 const ASLEEP: &str = "asleep";
@@ -30,33 +30,10 @@ const RETURN_MS: u64 = 1_000;
 /// The most messages read from the store at once.
 const SLICE_MESSAGES: usize = 256;
 
-/// Lets a keeper go; `false` if there is mail for it after all.
-pub type Retire = Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send>;
-
-/// What a keeper needs of the world.
-pub struct Keeper {
-    /// The room.
-    pub room: RoomName,
-    /// What keepers go by.
-    pub settings: Arc<Settings>,
-    /// Where its letters come in.
-    pub mailbox: Arc<Mailbox>,
-    /// Where its room lies.
-    pub store: Store,
-    /// Where it is counted.
-    pub metrics: Arc<Metrics>,
-    /// And where it is noted that its room is awake.
-    pub awake: Arc<Awake>,
-    /// What it looks at to know what time it is.
-    pub clock: Clock,
-    /// Asks to be let go.
-    pub retire: Retire,
-    /// Says that an alarm was set.
-    pub set_alarm: Arc<dyn Fn() + Send + Sync>,
-}
-
-struct Task {
+/// A keeper at work.
+pub(super) struct Task {
     keeper: Keeper,
+    mailbox: Arc<Mailbox>,
     state: State,
     delivery: Delivery,
     operators: HashMap<Ticket, oneshot::Sender<Result<Inspection, Unavailable>>>,
@@ -65,45 +42,67 @@ struct Task {
     /// Questions that came before the store had said what there is of the room. Each is an
     /// operator's request, of which there are only so many at once.
     questions: Vec<Letter>,
-    /// From here on its milliseconds are counted.
-    begun: Instant,
     out: Vec<Output>,
     /// This room among those of its state.
-    counted: Held,
+    counted: Option<Held>,
     /// And among those awake.
     awoken: Option<Awoken>,
 }
 
-/// Keeps a room until nobody needs it.
-#[tracing::instrument(level = "debug", name = "room", skip_all, fields(id = %keeper.room))]
-pub async fn run(keeper: Keeper, found: Found) {
-    Task::new(keeper, found).run().await;
+/// Starts a keeper, which keeps its room until nobody needs it.
+pub fn begin(keeper: Keeper, mailbox: Arc<Mailbox>, found: Found) {
+    Task::new(keeper, mailbox, found).spawn();
 }
 
 impl Task {
+    fn new(keeper: Keeper, mailbox: Arc<Mailbox>, found: Found) -> Box<Self> {
+        let Keeper { room, settings, world } = &keeper;
+        let (now, mut out) = (world.now(), Vec::new());
+        let secret = world.store.engine().identity().secret;
+        let state = State::new(room.clone(), settings.clone(), secret, found, now, &mut out);
+        let delivery = Delivery::new(settings.outbox.clone());
+        let counted = world.metrics.rooms.of(ASLEEP).hold();
+        Self::of(keeper, mailbox, state, delivery, Some(counted), out)
+    }
+
+    /// A keeper that rested.
+    pub(super) fn rested(resting: Resting, mailbox: Arc<Mailbox>) -> Box<Self> {
+        let Resting { keeper, state, ring, outboxes, counted } = resting;
+        let Keeper { room, settings, world } = &keeper;
+        let secret = world.store.engine().identity().secret;
+        let state = State::rested(state, room.clone(), settings.clone(), secret, world.now());
+        let delivery = Delivery::of(ring, outboxes);
+        Self::of(keeper, mailbox, state, delivery, counted, Vec::new())
+    }
+
     /// Boxed: as a part of its future it would be there once more for each place that it moves
-    /// through, for as long as the room has members.
-    fn new(keeper: Keeper, found: Found) -> Box<Self> {
-        let begun = keeper.clock.now();
-        let mut out = Vec::new();
-        let secret = keeper.store.engine().identity().secret;
-        let (room, settings) = (keeper.room.clone(), keeper.settings.clone());
-        let state = State::new(room, settings, secret, found, now(&keeper.clock, begun), &mut out);
-        let delivery = Delivery::new(keeper.settings.outbox.clone());
-        let counted = keeper.metrics.rooms.of(ASLEEP).hold();
+    /// through.
+    fn of(
+        keeper: Keeper,
+        mailbox: Arc<Mailbox>,
+        state: State,
+        delivery: Delivery,
+        counted: Option<Held>,
+        out: Vec<Output>,
+    ) -> Box<Self> {
         Box::new(Self {
             keeper,
+            mailbox,
             state,
             delivery,
             operators: HashMap::new(),
             next_ticket: 0,
             backlog: VecDeque::new(),
             questions: Vec::new(),
-            begun,
             out,
             counted,
             awoken: None,
         })
+    }
+
+    pub(super) fn spawn(self: Box<Self>) {
+        let span = tracing::debug_span!("room", id = %self.keeper.room);
+        tokio::spawn(self.run().instrument(span));
     }
 }
 
@@ -117,34 +116,42 @@ impl Drop for Task {
         self.delivery.close_all(CloseReason::StoreUnavailable, Some(RETURN_MS));
         // And those who were about to join: nobody else would ever answer them.
         let waiting = std::mem::take(&mut self.backlog);
-        for letter in waiting.into_iter().chain(self.keeper.mailbox.close_for_good()) {
+        for letter in waiting.into_iter().chain(self.mailbox.close_for_good()) {
             if let Letter::Mail(_, Some(outbox)) = letter {
                 outbox.close(CloseReason::StoreUnavailable, Some(RETURN_MS));
             }
         }
-        (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
+        (self.keeper.world.retire)(&self.keeper.room, &self.mailbox);
     }
-}
-
-fn now(clock: &Clock, begun: Instant) -> Now {
-    let ms = clock.now().saturating_duration_since(begun).as_millis() as u64;
-    Now { wall: clock.wall(), ms }
 }
 
 impl Task {
     async fn run(mut self: Box<Self>) {
         loop {
-            let now = now(&self.keeper.clock, self.begun);
-            self.state.settle(now, &mut self.out);
-            if self.perform() {
+            self.state.settle(self.keeper.world.now(), &mut self.out);
+            if self.perform() || self.rests() {
                 return;
             }
             if let Some(awoken) = &self.awoken {
-                awoken.needed(self.begun + Duration::from_millis(self.state.needed_ms()));
+                awoken.needed(self.keeper.world.at(self.state.needed_ms()));
             }
             let taken = self.wait().await;
             self.feed(taken);
         }
+    }
+
+    /// Leaves what is left of the room in its mailbox, if there is nothing to do and nothing to
+    /// wait for but a letter; says whether it did.
+    fn rests(&mut self) -> bool {
+        let keeps_nothing = || self.delivery.ring().expire(Instant::now()).is_none();
+        if !self.state.may_rest() || !self.backlog.is_empty() || !keeps_nothing() {
+            return false;
+        }
+        self.mailbox.rest(|| {
+            let (ring, outboxes) = self.delivery.take();
+            let (keeper, state) = (self.keeper.clone(), self.state.rest());
+            Box::new(Resting { keeper, state, ring, outboxes, counted: self.counted.take() })
+        })
     }
 
     /// Waits for something to do.
@@ -153,21 +160,21 @@ impl Task {
         if wants_letters && !self.backlog.is_empty() {
             return Some(Taken::default());
         }
-        let due = self.state.deadline().map(|ms| self.begun + Duration::from_millis(ms));
-        let clock = &self.keeper.clock;
+        let world = &self.keeper.world;
+        let (due, clock) = (self.state.deadline().map(|ms| world.at(ms)), &world.clock);
         let expiry = self.delivery.ring().expire(Instant::now()).map(|at| clock.at(at));
         let Some(at) = due.into_iter().chain(expiry).min() else {
-            return Some(self.keeper.mailbox.take(wants_letters).await);
+            return Some(self.mailbox.take(wants_letters).await);
         };
         tokio::select! {
             biased;
-            taken = self.keeper.mailbox.take(wants_letters) => Some(taken),
+            taken = self.mailbox.take(wants_letters) => Some(taken),
             () = clock.sleep_until(at) => None,
         }
     }
 
     fn feed(&mut self, taken: Option<Taken>) {
-        let now = now(&self.keeper.clock, self.begun);
+        let now = self.keeper.world.now();
         let Some(Taken { answers, letters }) = taken else {
             return self.state.step(now, Input::Tick, &mut self.out);
         };
@@ -230,7 +237,7 @@ impl Task {
         let mut retires = false;
         for output in std::mem::take(&mut self.out) {
             if let Output::Broadcast(messages) = &output {
-                self.keeper.metrics.messages.add(messages.len() as u64);
+                self.keeper.world.metrics.messages.add(messages.len() as u64);
             }
             let Some(output) = self.delivery.deliver(output) else { continue };
             match output {
@@ -255,36 +262,19 @@ impl Task {
                     };
                     self.ask(asked, read, |error| Told::Messages(Err(error)));
                 }
-                Output::Append(records) => {
-                    let mailbox = self.keeper.mailbox.clone();
-                    let metrics = self.keeper.metrics.clone();
-                    let room = self.keeper.room.clone();
-                    let is_alarm = |record: &Record| matches!(record, Record::Alarm(Some(_)));
-                    let sets_alarm = records.iter().any(is_alarm);
-                    let set_alarm = sets_alarm.then(|| self.keeper.set_alarm.clone());
-                    let done = Box::new(move |result: Result<_, Error>| {
-                        if let Err(error) = &result {
-                            metrics.commits_failed.inc();
-                            warn!(%room, %error, "an append failed");
-                        } else if let Some(set_alarm) = &set_alarm {
-                            set_alarm();
-                        }
-                        mailbox.answer(Input::Appended(result));
-                    });
-                    self.keeper.store.engine().append(&self.keeper.room, records, done);
-                }
+                Output::Append(records) => self.append(records),
                 Output::Hibernate(rules) => self.hibernate(rules),
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
                 Output::Stayed => {
                     if let Some(awoken) = &self.awoken {
-                        awoken.stays(self.keeper.clock.now());
+                        awoken.stays(self.keeper.world.clock.now());
                     }
                 }
                 Output::Deleted => {
                     debug!("deleted");
                     self.awoken = None;
-                    self.counted = self.keeper.metrics.rooms.of(ASLEEP).hold();
+                    self.counted = Some(self.keeper.world.metrics.rooms.of(ASLEEP).hold());
                 }
                 Output::Page { connection, side, id, from, limit, newest } => {
                     if let Some(outbox) = self.delivery.outbox(connection) {
@@ -313,7 +303,7 @@ impl Task {
                 | Output::Forget(_) => {}
                 Output::Retire => {
                     retires = self.backlog.is_empty()
-                        && (self.keeper.retire)(&self.keeper.room, &self.keeper.mailbox);
+                        && (self.keeper.world.retire)(&self.keeper.room, &self.mailbox);
                 }
             }
         }
@@ -330,8 +320,8 @@ impl Task {
         question: impl FnOnce(&dyn Engine, &RoomName) -> Told + Send + 'static,
         failed: impl FnOnce(Error) -> Told + Send + 'static,
     ) {
-        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
-        let mailbox = self.keeper.mailbox.clone();
+        let (store, room) = (self.keeper.world.store.clone(), self.keeper.room.clone());
+        let mailbox = self.mailbox.clone();
         let started = Instant::now();
         tokio::spawn(async move {
             let told = store.run(move |engine| Ok(question(engine, &room))).await;
@@ -341,8 +331,25 @@ impl Task {
         });
     }
 
+    fn append(&self, records: Vec<Record>) {
+        let Keeper { room, world, .. } = &self.keeper;
+        let sets_alarm = records.iter().any(|record| matches!(record, Record::Alarm(Some(_))));
+        let alarmed = sets_alarm.then(|| world.clone());
+        let (name, mailbox, metrics) = (room.clone(), self.mailbox.clone(), world.metrics.clone());
+        let done = Box::new(move |result: Result<_, Error>| {
+            if let Err(error) = &result {
+                metrics.commits_failed.inc();
+                warn!(room = %name, %error, "an append failed");
+            } else if let Some(world) = &alarmed {
+                (world.set_alarm)();
+            }
+            mailbox.answer(Input::Appended(result));
+        });
+        world.store.engine().append(room, records, done);
+    }
+
     fn read_page(&self, page: page::Page, outbox: Arc<Outbox>) {
-        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
+        let (store, room) = (self.keeper.world.store.clone(), self.keeper.room.clone());
         let bytes = self.keeper.settings.outbox.page_bytes;
         tokio::spawn(async move {
             let (side, id) = (page.side, page.id);
@@ -358,8 +365,8 @@ impl Task {
     }
 
     fn hibernate(&self, rules: bytes::Bytes) {
-        let (store, room) = (self.keeper.store.clone(), self.keeper.room.clone());
-        let mailbox = self.keeper.mailbox.clone();
+        let (store, room) = (self.keeper.world.store.clone(), self.keeper.room.clone());
+        let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
             let moved = store.run(move |engine| engine.hibernate(&room, Some(rules))).await;
             mailbox.answer(Input::Hibernated(moved));
@@ -368,14 +375,14 @@ impl Task {
 
     fn woke(&mut self, cause: &'static str, took_us: u64) {
         debug!(cause, took_us, "awake");
-        let metrics = &self.keeper.metrics;
+        let metrics = &self.keeper.world.metrics;
         metrics.room_wakes.of(cause).inc();
         metrics.room_wake.observe(Duration::from_micros(took_us));
-        self.counted = metrics.rooms.of(AWAKE).hold();
+        self.counted = Some(metrics.rooms.of(AWAKE).hold());
         self.awoken = None; // it may have been awake already, when the store failed
         let (awoken, told) =
-            self.keeper.awake.enter(self.keeper.mailbox.clone(), self.keeper.clock.now());
-        self.keeper.metrics.rooms_dozed.add(told as u64);
+            self.keeper.world.awake.enter(self.mailbox.clone(), self.keeper.world.clock.now());
+        self.keeper.world.metrics.rooms_dozed.add(told as u64);
         self.awoken = Some(awoken);
     }
 
@@ -383,8 +390,8 @@ impl Task {
         debug!("asleep");
         self.delivery.rest();
         self.awoken = None;
-        let metrics = &self.keeper.metrics;
+        let metrics = &self.keeper.world.metrics;
         metrics.room_hibernations.inc();
-        self.counted = metrics.rooms.of(ASLEEP).hold();
+        self.counted = Some(metrics.rooms.of(ASLEEP).hold());
     }
 }

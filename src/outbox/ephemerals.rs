@@ -93,6 +93,7 @@ impl Slots {
             }
             table.drop_oldest();
         }
+        *table = Table::default(); // an emptied tree has a node still
         None
     }
 

@@ -121,6 +121,11 @@ impl Ring {
         Arc::new(Self { policy, window, changes, slots, heads })
     }
 
+    /// A ring of another room that may keep as much.
+    pub fn anew(&self) -> Arc<Self> {
+        Self::new(0, self.policy.clone())
+    }
+
     /// The newest message that was heard.
     pub fn head(&self) -> u64 {
         self.heads.message.load(Ordering::Acquire)

@@ -15,6 +15,7 @@ mod behaviour;
 mod keys;
 mod limiter;
 mod seats;
+mod sorted;
 
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ pub use behaviour::{Act, Behaviour, Happened, Make, chat};
 pub use keys::Keys;
 pub use limiter::{Limiter, Rate};
 pub use seats::{Connection, Place, Seat, SeatLimits, Seats, Side};
+pub use sorted::Sorted;
 
 /// What a room and its seats must stay within.
 #[derive(Debug, Clone)]

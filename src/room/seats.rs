@@ -3,10 +3,9 @@
 //! A seat outlives its socket: for `grace` nobody is told, until the end of `resume_window` it
 //! can be taken back. Seats stay with the keeper while the room sleeps.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
-use super::Limiter;
+use super::{Limiter, Sorted};
 use crate::protocol::v1::{PresenceWish, To};
 use crate::protocol::{Profile, Sid};
 use crate::store::SeatRow;
@@ -87,13 +86,46 @@ impl Seat {
 /// All seats of a room, ordered by `sid`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seats {
-    /// Boxed: a node of this map has eleven places, and is half empty as often as not.
-    by_sid: BTreeMap<Sid, Box<Seat>>,
-    by_connection: BTreeMap<Connection, Sid>,
+    /// Boxed: whoever comes and goes moves those behind it.
+    by_sid: Sorted<Sid, Box<Seat>>,
+    index: Index,
+}
+
+/// What follows from the seats, so that nobody has to look at all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Index {
+    by_connection: Sorted<Connection, Sid>,
     /// The ends of windows, soonest first.
     windows: BTreeSet<(u64, Sid)>,
     /// How many are seen by others, and about how many bytes they are as members.
     seen: (usize, usize),
+}
+
+impl Index {
+    fn add(&mut self, seat: &Seat) {
+        let sid = seat.row.sid;
+        if !seat.row.left {
+            self.seen = (self.seen.0 + 1, self.seen.1 + seat.bytes());
+        }
+        match seat.place {
+            Place::Here(connection) => drop(self.by_connection.insert(connection, sid)),
+            Place::Away { until_ms: Some(until), .. } => drop(self.windows.insert((until, sid))),
+            Place::Away { until_ms: None, .. } => {}
+        }
+    }
+
+    fn remove(&mut self, seat: &Seat) {
+        if !seat.row.left {
+            self.seen = (self.seen.0 - 1, self.seen.1 - seat.bytes());
+        }
+        match seat.place {
+            Place::Here(connection) => drop(self.by_connection.remove(&connection)),
+            Place::Away { until_ms: Some(until), .. } => {
+                self.windows.remove(&(until, seat.row.sid));
+            }
+            Place::Away { until_ms: None, .. } => {}
+        }
+    }
 }
 
 impl Seats {
@@ -114,45 +146,49 @@ impl Seats {
 
     /// The seat that a connection holds now.
     pub fn of(&self, connection: Connection) -> Option<&Seat> {
-        self.get(*self.by_connection.get(&connection)?)
+        self.get(*self.index.by_connection.get(&connection)?)
     }
 
     /// Puts a seat in its place; the one that had its id comes back.
     pub fn put(&mut self, seat: Seat) -> Option<Seat> {
         let sid = seat.row.sid;
-        let before = self.remove(sid);
-        if !seat.row.left {
-            self.seen = (self.seen.0 + 1, self.seen.1 + seat.bytes());
+        let before = self.by_sid.get_mut(&sid);
+        if let Some(before) = &before {
+            self.index.remove(before);
         }
-        match seat.place {
-            Place::Here(connection) => drop(self.by_connection.insert(connection, sid)),
-            Place::Away { until_ms: Some(until), .. } => drop(self.windows.insert((until, sid))),
-            Place::Away { until_ms: None, .. } => {}
+        self.index.add(&seat);
+        match before {
+            Some(before) => Some(std::mem::replace(before, seat)),
+            None => {
+                self.by_sid.insert(sid, Box::new(seat));
+                None
+            }
         }
-        self.by_sid.insert(sid, Box::new(seat));
-        before
     }
 
     /// Takes a seat away.
     pub fn remove(&mut self, sid: Sid) -> Option<Seat> {
         let seat = *self.by_sid.remove(&sid)?;
-        if !seat.row.left {
-            self.seen = (self.seen.0 - 1, self.seen.1 - seat.bytes());
-        }
-        match seat.place {
-            Place::Here(connection) => drop(self.by_connection.remove(&connection)),
-            Place::Away { until_ms: Some(until), .. } => drop(self.windows.remove(&(until, sid))),
-            Place::Away { until_ms: None, .. } => {}
-        }
+        self.index.remove(&seat);
         Some(seat)
     }
 
     /// Changes a seat. Its id stays.
     pub fn change(&mut self, sid: Sid, change: impl FnOnce(&mut Seat)) {
-        if let Some(mut seat) = self.remove(sid) {
-            change(&mut seat);
+        if let Some(seat) = self.by_sid.get_mut(&sid) {
+            self.index.remove(seat);
+            change(seat);
             debug_assert_eq!(seat.row.sid, sid, "a seat keeps its id");
-            self.put(seat);
+            self.index.add(seat);
+        }
+    }
+
+    /// Gives back the space of those who left.
+    pub fn shrink_to_fit(&mut self) {
+        self.by_sid.shrink_to_fit();
+        self.index.by_connection.shrink_to_fit();
+        if self.index.windows.is_empty() {
+            self.index.windows = BTreeSet::new(); // an emptied tree has a node still
         }
     }
 
@@ -163,8 +199,7 @@ impl Seats {
 
     /// Those behind a `sid`, in its order.
     pub fn after(&self, sid: Option<Sid>) -> impl Iterator<Item = &Seat> {
-        let from = sid.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_sid.range((from, Bound::Unbounded)).map(|(_, seat)| &**seat)
+        self.by_sid.after(sid).map(|seat| &**seat)
     }
 
     /// The connections that a direct message is for, by `sid`.
@@ -182,13 +217,13 @@ impl Seats {
 
     /// The soonest end of a window.
     pub fn next_window(&self) -> Option<(u64, Sid)> {
-        self.windows.first().copied()
+        self.index.windows.first().copied()
     }
 
     /// How many are seen by others: those whose leaving was not announced; and about how many
     /// bytes it takes to tell them.
     pub fn seen(&self) -> (usize, usize) {
-        self.seen
+        self.index.seen
     }
 
     /// All of them, by `sid`.

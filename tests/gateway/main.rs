@@ -27,6 +27,7 @@ mod operator;
 mod presence;
 mod protocol_page;
 mod publish;
+mod resting;
 mod resume;
 mod rooms;
 #[cfg(feature = "client")]

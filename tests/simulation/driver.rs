@@ -35,6 +35,7 @@ pub enum Letter {
 
 /// A keeper at work.
 pub struct Driver {
+    settings: Arc<Settings>,
     state: State,
     delivery: Delivery,
     backlog: VecDeque<Letter>,
@@ -44,6 +45,8 @@ pub struct Driver {
     pub is_asleep: bool,
     /// How often the room fell asleep.
     pub naps: usize,
+    /// How often its keeper rested.
+    pub rests: usize,
     /// Operators that wait for an answer.
     pub tickets: BTreeSet<Ticket>,
     /// Who got a seat, and in which epoch.
@@ -62,15 +65,18 @@ impl Driver {
     ) -> Self {
         let mut out = Vec::new();
         let secret = disk.engine.identity().secret;
+        let settings = Arc::new(settings.clone());
         let state = State::new(disk.room.clone(), settings.clone(), secret, found, now, &mut out);
         let mut driver = Self {
-            state,
             delivery: Delivery::new(settings.outbox.clone()),
+            settings,
+            state,
             backlog: VecDeque::new(),
             out,
             trace,
             is_asleep: true,
             naps: 0,
+            rests: 0,
             tickets: BTreeSet::new(),
             seated: Vec::new(),
             answers: Vec::new(),
@@ -127,7 +133,20 @@ impl Driver {
             self.step(now, Input::Tick);
         }
         self.state.settle(now, &mut self.out);
-        self.perform(disk)
+        let retires = self.perform(disk);
+        self.rest(now, disk);
+        retires
+    }
+
+    /// A room that may rest does, and is made anew from what is left of it at once: nobody can
+    /// tell.
+    fn rest(&mut self, now: Now, disk: &Disk) {
+        if self.state.may_rest() {
+            let (room, secret) = (disk.room.clone(), disk.engine.identity().secret);
+            let settings = self.settings.clone();
+            self.state = State::rested(self.state.rest(), room, settings, secret, now);
+            self.rests += 1;
+        }
     }
 
     fn step(&mut self, now: Now, input: Input) {

@@ -123,10 +123,11 @@ fn after_any_trouble_everybody_is_answered_and_memory_agrees_with_the_disk() {
 /// A simulation in which nothing happens would find nothing.
 #[test]
 fn days_are_full_of_what_the_promises_are_about() {
-    let (mut seen, mut naps, mut said) = (BTreeSet::new(), 0, 0);
+    let (mut seen, mut naps, mut rests, mut said) = (BTreeSet::new(), 0, 0, 0);
     for seed in 0..60 {
         let world = day(seed, Trace::default());
         naps += world.naps;
+        rests += world.rests;
         said += world.log().len();
         for event in &world.history {
             seen.insert(match event {
@@ -147,4 +148,5 @@ fn days_are_full_of_what_the_promises_are_about() {
     }
     assert_eq!(seen.len(), 10, "{seen:?}");
     assert!(naps > 30 && said > 600, "{naps} naps, {said} messages");
+    assert!(rests > 30, "keepers rested {rests} times");
 }

@@ -76,6 +76,8 @@ pub struct World {
     pub received: Vec<Vec<(u64, Bytes)>>,
     /// How many naps there were, of all keepers.
     pub naps: usize,
+    /// How often keepers rested.
+    pub rests: usize,
     mailbox: VecDeque<Letter>,
     said: Vec<Said>,
     connections: u64,
@@ -110,6 +112,7 @@ impl World {
             ring_at: 0,
             pages: 0,
             naps: 0,
+            rests: 0,
             mailbox: VecDeque::new(),
             said: Vec::new(),
             connections: 0,

@@ -35,6 +35,13 @@ enum Stage {
     },
 }
 
+impl Deletion {
+    /// Whether there is none, nor any doubt about one.
+    pub(super) fn is_none(&self) -> bool {
+        self.stage == Stage::None && self.tickets.is_empty()
+    }
+}
+
 impl State {
     /// Whether the record of a deletion is on its way: nothing may be decided behind it.
     pub(super) fn is_deleting(&self) -> bool {

@@ -18,6 +18,7 @@ mod presence;
 mod publishing;
 mod recovery;
 mod requests;
+mod resting;
 mod ringing;
 mod seating;
 mod sleeping;
@@ -38,6 +39,7 @@ use crate::protocol::{Epoch, RoomName, Sid, Timestamp};
 use crate::room::{Connection, Limiter, Room, Seats};
 use crate::store::{Error, Message, SeatRow};
 
+pub use resting::Rest;
 pub use words::*;
 
 /// So many publishes refused in a row, none further apart than this, are abuse.
@@ -149,8 +151,17 @@ impl State {
         now: Now,
         out: &mut Vec<Output>,
     ) -> Self {
-        let settings = settings.into();
         out.push(Output::Open(0));
+        Self::blank(room, settings.into(), secret, found, now)
+    }
+
+    fn blank(
+        room: RoomName,
+        settings: Arc<Settings>,
+        secret: [u8; 32],
+        found: Found,
+        now: Now,
+    ) -> Self {
         Self {
             room,
             settings,

@@ -21,9 +21,10 @@ impl World {
             true => self.mailbox.drain(..letters.min(self.mailbox.len())).collect(),
             false => Vec::new(),
         };
-        let naps = keeper.naps;
+        let (naps, rests) = (keeper.naps, keeper.rests);
         let may_go = keeper.turn(now, answers, letters, &mut self.disk);
         self.naps += keeper.naps - naps;
+        self.rests += keeper.rests - rests;
         self.seated.extend(keeper.seated.drain(..));
         if let Some(ringing) = self.ringing
             && let Some(at) = keeper.answers.iter().position(|(ticket, _)| *ticket == ringing)
