@@ -35,7 +35,13 @@ async fn a_taken_port_is_one_clear_sentence() {
     );
     assert!(error.hint().contains("--listen"));
 
-    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // A port whose other half is free: some connection may have it.
+    let (udp, _) = loop {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        if let Ok(tcp) = std::net::TcpListener::bind(udp.local_addr().unwrap()) {
+            break (udp, drop(tcp));
+        }
+    };
     let mut third = config(&dir);
     third.listen = vec![udp.local_addr().unwrap()];
     let error = Gateway::start(third).await.err().unwrap().to_string();
