@@ -156,32 +156,35 @@ struct Loan<'a> {
 impl Loan<'_> {
     /// Writes what there is. What remains to be done is its session's.
     fn write(&mut self, shared: &mut Shared) {
-        let Some(cursor) = &mut self.cursor else { return };
-        if self.owes_messages_only && cursor.wants_messages_only() {
-            let Some((bytes, next)) = shared.at(cursor, self.outbox.framing) else {
-                if cursor.next <= cursor.ring.head() {
-                    self.hand_back();
-                }
-                return;
-            };
-            cursor.count(next - cursor.next);
-            cursor.next = next;
-            cursor.may_skip = false;
-            self.unsent.push_back(bytes.clone());
-            return self.send();
-        }
         for _ in 0..ROUNDS {
-            let goes_on = self.fill();
-            if !self.unsent.is_empty() {
-                self.send();
-            } else if goes_on {
+            let may_go_on = if self.owes_messages_only { self.take(shared) } else { self.fill() };
+            if self.unsent.is_empty() && may_go_on {
                 return;
             }
-            if !goes_on || !self.unsent.is_empty() {
-                return self.hand_back();
+            let all_was_taken = self.unsent.is_empty() || self.send();
+            if !may_go_on || !all_was_taken {
+                break;
             }
         }
         self.hand_back();
+    }
+
+    /// Takes messages from the ring, in a piece that the next member may want as well; `false` if
+    /// something else is to be written, or they are no longer there.
+    fn take(&mut self, shared: &mut Shared) -> bool {
+        let Some(cursor) = &mut self.cursor else { return false };
+        if !cursor.wants_messages_only() {
+            return self.fill();
+        }
+        if cursor.next > cursor.ring.head() {
+            return true;
+        }
+        let Some((bytes, next)) = shared.at(cursor, self.outbox.framing) else { return false };
+        cursor.count(next - cursor.next);
+        cursor.next = next;
+        cursor.may_skip = false;
+        self.unsent.push_back(bytes.clone());
+        true
     }
 
     /// Chooses what to write next; `false` if that is for the session to decide.
@@ -213,12 +216,9 @@ impl Loan<'_> {
         }
     }
 
-    /// Gives the wire what was chosen.
-    fn send(&mut self) {
-        let Some(cursor) = &self.cursor else { return };
-        if !cursor.try_write(&mut self.unsent) {
-            self.hand_back();
-        }
+    /// Gives the wire what was chosen; says whether that was all.
+    fn send(&mut self) -> bool {
+        self.cursor.as_ref().is_some_and(|cursor| cursor.try_write(&mut self.unsent))
     }
 
     /// Gives the cursor back to its session, which has something to do.

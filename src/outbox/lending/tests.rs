@@ -75,10 +75,14 @@ fn message(seq: u64) -> Message {
 }
 
 impl Fixture {
-    /// A session that has its seat and has lent its cursor.
+    /// A session that has its seat and has lent its cursor, and a ring of four messages.
     fn lent(presence: Option<PresenceWish>) -> Self {
+        Self::with_ring_of(4, presence)
+    }
+
+    fn with_ring_of(ring_bytes: usize, presence: Option<PresenceWish>) -> Self {
         let policy = Policy {
-            ring_bytes: 4,
+            ring_bytes,
             ring_age: Duration::from_secs(1),
             outbox_bytes: 16,
             page_bytes: 100,
@@ -166,6 +170,27 @@ fn who_has_lent_its_cursor_is_written_to_and_not_woken() {
     fix.reader.fill(&mut fix.unsent, &mut Tally::default());
     let pieces: Vec<u8> = fix.unsent.iter().flatten().copied().collect();
     assert_eq!(text(&pieces), "4", "the session goes on where the others stopped");
+}
+
+/// What leaves with one write is limited, what is heard at once is not.
+#[test]
+fn more_than_one_write_holds_is_written_to_the_end_or_is_the_sessions() {
+    for messages in [1, 2, ROUNDS - 1, ROUNDS, 2 * ROUNDS] {
+        let mut fix = Fixture::with_ring_of(usize::MAX, None);
+        fix.takes(u64::MAX / 2);
+        for seq in 1..=messages as u64 {
+            let body = vec![b'x'; GATHER_BYTES].into();
+            fix.ring.push(vec![Message { body, ..message(seq) }]);
+        }
+        fix.serve();
+        let frame = GATHER_BYTES + 10;
+        let written = fix.socket.taken.lock().unwrap().len() / frame;
+        let is_to_go_on = written < messages || fix.woken() > 0;
+        assert_eq!((written, is_to_go_on), (messages.min(ROUNDS), messages >= ROUNDS));
+        assert_eq!(fix.recall(), Poll::Ready(0));
+        fix.reader.fill(&mut fix.unsent, &mut Tally::default());
+        assert_eq!(fix.unsent.is_empty(), messages <= ROUNDS);
+    }
 }
 
 #[test]
@@ -266,11 +291,8 @@ fn what_comes_in_the_middle_of_a_write_is_not_forgotten() {
         outbox.serve(&mut Shared::default()); // somebody else is serving it already
     }));
     fix.hear(1);
-    assert_eq!((fix.taken().as_str(), fix.woken()), ("1", 1));
-    assert_eq!(fix.recall(), Poll::Ready(0));
-    fix.reader.fill(&mut fix.unsent, &mut Tally::default());
-    let rest: Vec<u8> = fix.unsent.iter().flatten().copied().collect();
-    assert_eq!(text(&rest), "2");
+    assert_eq!((fix.taken().as_str(), fix.woken()), ("12", 1));
+    assert_eq!(fix.recall(), Poll::Ready(0), "it was told, and looks for itself");
 }
 
 #[test]
