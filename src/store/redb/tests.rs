@@ -3,8 +3,8 @@
 mod faulty;
 mod power;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, ReadableTableMetadata};
@@ -442,12 +442,8 @@ fn a_damaged_row_is_named_and_holds_up_nobody_else() {
     assert!(damaged(store.open(&room("bad")).err()));
     assert!(damaged(store.read(&room("bad"), 1, 1, 1).err()));
     assert!(damaged(store.hibernate(&room("bad"), None).err()));
-    let asked = |name: &str| {
-        let (done, moved) = mpsc::sync_channel(1);
-        let (rules, look) = (None, Look::Moving);
-        store.shared.mover.ask(Asked { room: room(name), rules, look, done }).unwrap();
-        moved.recv().unwrap()
-    };
+    let asked =
+        |name: &str| waited(|moved| store.ask_mover(&room(name), None, Look::Moving, moved));
     assert!(damaged(asked("bad").err()));
     say(&store, &room("good"), 11, 20);
     assert!(asked("good").is_ok());
@@ -823,7 +819,7 @@ fn a_damaged_room_can_be_deleted_and_does_not_come_back() {
     });
     let store = open(&dir);
     append(&store, &room("attic-a"), vec![Record::Message(message(302))]).unwrap();
-    assert!(store.ask_mover(&room("attic-a"), None, Look::Moving).is_err());
+    assert!(store.hibernate(&room("attic-a"), None).is_err());
     say(&store, &room("attic-c"), 1, 50);
     for name in ["attic-b", "attic-c"] {
         store.hibernate(&room(name), None).unwrap();
