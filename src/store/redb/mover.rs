@@ -22,7 +22,7 @@ use super::{Shared, lock};
 use crate::protocol::RoomName;
 
 /// The most rooms that wait to be moved; then [`Error::Busy`].
-const WAITING: usize = 1024;
+pub const WAITING: usize = 1024;
 
 /// The most rooms of one commit that were asked for.
 const BATCH: usize = 500;
