@@ -61,6 +61,8 @@ pub struct Config {
     pub kinds: Vec<(Pattern, keeper::Settings)>,
     /// How many rooms may be awake.
     pub rooms_awake: usize,
+    /// How many may be falling asleep.
+    pub rooms_hibernating: usize,
     /// The sessions.
     pub session: session::Settings,
     /// The store.
@@ -135,6 +137,7 @@ impl Config {
             keeper: read.keeper()?,
             kinds: Vec::new(),
             rooms_awake: read.count("gateway.rooms_awake")?,
+            rooms_hibernating: read.count("gateway.rooms_hibernating")?,
             session: read.session()?,
             store: read.store()?,
             server: read.server()?,

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::keeper::state::{Found, Operation};
-use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused, World};
+use crate::keeper::{self, Awake, Keeper, Letter, Mailbox, Refused, Turns, World};
 use crate::protocol::{Kinds, RoomName};
 use crate::room::Connection;
 use crate::store::{self, Store};
@@ -53,14 +53,17 @@ pub struct Settings {
     pub kinds: Kinds<keeper::Settings>,
     /// How many rooms may be awake before the longest idle sleeps early.
     pub rooms_awake: usize,
+    /// How many may be falling asleep; the others stand in line.
+    pub rooms_hibernating: usize,
     /// What time it is.
     pub clock: Clock,
 }
 
-/// All rooms alike, and as many awake as like to.
+/// All rooms alike, as many awake as like to, and nobody in line to sleep.
 impl From<keeper::Settings> for Settings {
     fn from(usual: keeper::Settings) -> Self {
-        Self { kinds: usual.into(), rooms_awake: usize::MAX, clock: Clock::default() }
+        let (kinds, clock) = (usual.into(), Clock::default());
+        Self { kinds, rooms_awake: usize::MAX, rooms_hibernating: usize::MAX, clock }
     }
 }
 
@@ -73,13 +76,14 @@ const CLOSING: Duration = Duration::from_secs(5);
 impl Dispatcher {
     /// A dispatcher without keepers.
     pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
-        let Settings { kinds, rooms_awake, clock } = settings.into();
+        let Settings { kinds, rooms_awake, rooms_hibernating, clock } = settings.into();
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
             let (keeps, rings) = (shared.clone(), shared.clone());
             let world = World {
                 store,
                 metrics,
                 awake: Awake::new(rooms_awake),
+                turns: Turns::new(rooms_hibernating),
                 begun: clock.now(),
                 clock,
                 retire: Box::new(move |room, mailbox| match keeps.upgrade() {
@@ -315,7 +319,7 @@ mod tests {
     use crate::keeper::state::{Join, Mail};
     use crate::outbox::{Filled, Outbox, Reader, Tally};
     use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid, Timestamp};
-    use crate::store::{Done, Due, Engine, Error, Identity, Memory, Opened, Record, Slice};
+    use crate::store::{Done, Due, Engine, Error, Identity, Memory, Moved, Opened, Record, Slice};
 
     /// A memory that panics at its first append.
     struct Faulty(Memory, AtomicBool);
@@ -337,8 +341,8 @@ mod tests {
         fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error> {
             self.0.keys(room)
         }
-        fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
-            self.0.hibernate(room, rules)
+        fn move_room(&self, room: &RoomName, rules: Option<Bytes>, moved: Moved) {
+            self.0.move_room(room, rules, moved);
         }
         fn seated(&self) -> Result<Vec<RoomName>, Error> {
             self.0.seated()

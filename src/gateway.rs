@@ -115,8 +115,12 @@ impl Gateway {
 
         let metrics = Arc::new(Metrics::default());
         let kinds = Kinds::new(config.keeper, config.kinds);
-        let rooms =
-            dispatcher::Settings { kinds, rooms_awake: config.rooms_awake, clock: config.clock };
+        let rooms = dispatcher::Settings {
+            kinds,
+            rooms_awake: config.rooms_awake,
+            rooms_hibernating: config.rooms_hibernating,
+            clock: config.clock,
+        };
         let cx = Arc::new(Context {
             dispatcher: Dispatcher::new(rooms, store.clone(), metrics.clone()),
             sessions: Sessions::new(config.server.connections),

@@ -245,6 +245,8 @@ pub const SETTINGS: &[Setting] = &[
         "Sessions of this process. The limit of open files is raised to match, or its smallness said."),
     setting("gateway.rooms_awake", Count, "100000", ("1", "100000000"),
         "Rooms awake at once. Beyond it the one that is idle the longest sleeps early."),
+    setting("gateway.rooms_hibernating", Count, "32", ("1", "1000"),
+        "Rooms on their way to disk at once, to sleep. Others that are idle stay awake until it is their turn, so that all of them together are in nobody's way."),
     setting("gateway.connects_per_address", Rate, "30/s", RATE,
         "Connections that one address may begin after its burst; an IPv6 address is its /64. Loopback is exempt, for it is a proxy or a test; a proxy elsewhere counts as one.").or_off(),
     setting("gateway.connects_burst", Count, "60", ("1", "65536"),

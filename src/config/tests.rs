@@ -38,6 +38,7 @@ fn nothing_said_is_what_the_design_says() {
     assert_eq!(config.store.retention.age, Duration::from_secs(7 * 86_400));
     assert_eq!(config.quic.idle_timeout, Duration::from_secs(20));
     assert_eq!((config.server.connections, config.rooms_awake), (100_000, 100_000));
+    assert_eq!(config.rooms_hibernating, 32);
     let connects = config.server.addresses.connects;
     assert_eq!((connects.per_second, connects.burst), (30, 60));
     assert_eq!(config.server.addresses.connections, 1_000);

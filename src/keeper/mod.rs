@@ -7,7 +7,7 @@
 //!          a publish, an alarm, an operator's wake: store.open, Room::wake
 //!  Asleep ────────────────────────────────────────────────────────────────▶ Awake(Room)
 //!         ◀────────────────────────────────────────────────────────────────
-//!          idle for `sleep_after`: store.hibernate, then drop
+//!          idle for `sleep_after`, and its turn: store.hibernate, then drop
 //! ```
 //!
 //! [`state`] decides: a pure machine, inputs in and outputs out. [`task`] is the thin loop that
@@ -28,6 +28,7 @@ mod page;
 mod resting;
 pub mod state;
 mod task;
+mod turns;
 mod world;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use delivery::Delivery;
 pub use mailbox::{Letter, Mailbox, Refused};
 pub use page::{Page, page_of_disk};
 pub use task::begin;
+pub use turns::Turns;
 pub use world::{Keeper, World};
 
 /// How often things may be done.

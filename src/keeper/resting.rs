@@ -45,7 +45,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::super::state::{Found, Input, Join, Mail, Operation};
-    use super::super::{Awake, Letter, World, begin};
+    use super::super::{Awake, Letter, Turns, World, begin};
     use super::*;
     use crate::outbox::Outbox;
     use crate::protocol::{Author, Framing, Profile, Sid};
@@ -61,6 +61,7 @@ mod tests {
             store: Store::new(Memory::new(1)),
             metrics: Arc::default(),
             awake: Awake::new(1),
+            turns: Turns::new(1),
             clock: Default::default(),
             begun: Instant::now(),
             retire: Box::new(|_, mailbox| mailbox.close()),

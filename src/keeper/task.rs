@@ -14,6 +14,7 @@ use super::page;
 use super::resting::Resting;
 use super::state::Unavailable;
 use super::state::{Found, Input, Inspection, Mail, Output, Roster, State, Ticket, Told};
+use super::turns::Turn;
 use super::{Delivery, Keeper, Letter, Mailbox};
 use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
@@ -47,6 +48,8 @@ pub(super) struct Task {
     counted: Option<Held>,
     /// And among those awake.
     awoken: Option<Awoken>,
+    /// Its place among those that would fall asleep.
+    turn: Option<Turn>,
 }
 
 /// Starts a keeper, which keeps its room until nobody needs it.
@@ -97,6 +100,7 @@ impl Task {
             out,
             counted,
             awoken: None,
+            turn: None,
         })
     }
 
@@ -263,6 +267,10 @@ impl Task {
                     self.ask(asked, read, |error| Told::Messages(Err(error)));
                 }
                 Output::Append(records) => self.append(records),
+                Output::Tired => {
+                    self.turn = Some(self.keeper.world.turns.ask(self.mailbox.clone()));
+                }
+                Output::Pass => self.turn = None,
                 Output::Hibernate(rules) => self.hibernate(rules),
                 Output::Woke { cause, took_us } => self.woke(cause, took_us),
                 Output::Slept => self.slept(),
@@ -364,13 +372,14 @@ impl Task {
         });
     }
 
-    fn hibernate(&self, rules: bytes::Bytes) {
-        let (store, room) = (self.keeper.world.store.clone(), self.keeper.room.clone());
+    fn hibernate(&mut self, rules: bytes::Bytes) {
+        let turn = self.turn.take_if(|turn| turn.has_come());
         let mailbox = self.mailbox.clone();
-        tokio::spawn(async move {
-            let moved = store.run(move |engine| engine.hibernate(&room, Some(rules))).await;
-            mailbox.answer(Input::Hibernated(moved));
+        let moved = Box::new(move |result| {
+            mailbox.answer(Input::Hibernated(result));
+            drop(turn); // the next one's
         });
+        self.keeper.world.store.engine().move_room(&self.keeper.room, Some(rules), moved);
     }
 
     fn woke(&mut self, cause: &'static str, took_us: u64) {

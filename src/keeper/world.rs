@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::Now;
-use super::{Awake, Mailbox, Settings};
+use super::{Awake, Mailbox, Settings, Turns};
 use crate::clock::Clock;
 use crate::protocol::RoomName;
 use crate::store::Store;
@@ -23,6 +23,8 @@ pub struct World {
     pub metrics: Arc<Metrics>,
     /// And where it is noted which of them are awake.
     pub awake: Arc<Awake>,
+    /// Where they stand in line to fall asleep.
+    pub turns: Arc<Turns>,
     /// What is looked at to know what time it is.
     pub clock: Clock,
     /// From here on milliseconds are counted.

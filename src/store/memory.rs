@@ -17,7 +17,8 @@ use bytes::Bytes;
 use super::row::{RoomRow, encode_entry, encode_seat};
 use super::standing::Standing;
 use super::{
-    Cause, Done, Due, Engine, Error, Identity, KEYS_KEPT, Message, Opened, Record, SeatRow, Slice,
+    Cause, Done, Due, Engine, Error, Identity, KEYS_KEPT, Message, Moved, Opened, Record, SeatRow,
+    Slice,
 };
 use crate::protocol::{Epoch, KeyHash, RoomName, Timestamp};
 
@@ -206,6 +207,24 @@ impl Room {
     }
 }
 
+impl Inner {
+    fn hibernate(&mut self, name: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        if std::mem::take(&mut self.fail_hibernate) {
+            return Err(asked_for("move rooms"));
+        }
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.hibernate(rules);
+            if !room.has_rows() {
+                self.rooms.remove(name);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Engine for Memory {
     fn identity(&self) -> &Identity {
         &self.identity
@@ -293,21 +312,9 @@ impl Engine for Memory {
         self.look("read a room's keys", room, |inner| &mut inner.fail_read, Room::keys)
     }
 
-    fn hibernate(&self, name: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
-        let mut inner = self.lock();
-        if inner.closed {
-            return Err(Error::Closed);
-        }
-        if std::mem::take(&mut inner.fail_hibernate) {
-            return Err(asked_for("move rooms"));
-        }
-        if let Some(room) = inner.rooms.get_mut(name) {
-            room.hibernate(rules);
-            if !room.has_rows() {
-                inner.rooms.remove(name);
-            }
-        }
-        Ok(())
+    fn move_room(&self, name: &RoomName, rules: Option<Bytes>, moved: Moved) {
+        let result = self.lock().hibernate(name, rules);
+        moved(result);
     }
 
     fn seated(&self) -> Result<Vec<RoomName>, Error> {

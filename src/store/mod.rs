@@ -9,7 +9,8 @@
 //! - Journal keys are never used twice, so that a row can say which records it includes.
 //!
 //! [`Engine`] is the seam for a replicated log later. Its methods other than
-//! [`append`](Engine::append) may wait for a disk: [`Store`] calls them off the runtime.
+//! [`append`](Engine::append) and [`move_room`](Engine::move_room) may wait for a disk: [`Store`]
+//! calls them off the runtime.
 
 mod memory;
 mod record;
@@ -20,7 +21,7 @@ mod standing;
 mod suite;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 
@@ -200,6 +201,16 @@ pub struct Due {
 /// Told once how an append ended, on the store's thread: it must not wait for anything.
 pub type Done = Box<dyn FnOnce(Result<Epoch, Error>) + Send>;
 
+/// Told once how a move ended, likewise.
+pub type Moved = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// Asks for a move, and waits for it.
+fn waited(ask: impl FnOnce(Moved)) -> Result<(), Error> {
+    let (moved, answer) = mpsc::sync_channel(1);
+    ask(Box::new(move |result| drop(moved.try_send(result)))); // it is told once, and listened to
+    answer.recv().unwrap_or(Err(Error::Closed)) // whoever forgets it is closing
+}
+
 /// A place to keep rooms.
 pub trait Engine: Send + Sync + 'static {
     /// Who this store is.
@@ -226,9 +237,15 @@ pub trait Engine: Send + Sync + 'static {
     fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error>;
 
     /// Moves everything unmoved of a room to its rows, with the rules' state as it is now
-    /// (`None`: as it was). Writes nothing when nothing is unmoved and the state is the same.
-    /// When it returns, the room can be opened from its rows alone.
-    fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error>;
+    /// (`None`: as it was), and says so through `moved`; never waits. Writes nothing when nothing
+    /// is unmoved and the state is the same. Once it is moved, the room can be opened from its
+    /// rows alone.
+    fn move_room(&self, room: &RoomName, rules: Option<Bytes>, moved: Moved);
+
+    /// The same for whoever can wait.
+    fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
+        waited(|moved| self.move_room(room, rules, moved))
+    }
 
     /// The rooms in which seats were found when the store was opened, ordered by name.
     fn seated(&self) -> Result<Vec<RoomName>, Error>;

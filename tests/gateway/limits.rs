@@ -31,6 +31,7 @@
 //! | `session.grace`, `session.resume_window`, `session.author_window` | `seats.rs` |
 //! | `gateway.connections`, `gateway.connects_per_address`, `gateway.connects_burst`, `gateway.connections_per_address` | `addresses.rs`; `server/addresses.rs` |
 //! | `gateway.rooms_awake` | `kinds.rs`; `keeper/awake.rs` |
+//! | `gateway.rooms_hibernating` | `sleeping.rs`; `keeper/turns.rs` |
 //!
 //! Rates are slow ones, and what passed is held against the time that it took: a busy machine
 //! lets more pass, and never makes a test fail.

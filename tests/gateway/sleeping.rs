@@ -1,14 +1,16 @@
 //! Promises 8 and 10 from outside: what comes at the very moment of falling asleep or waking.
 //!
-//! The runtime here has one thread for what waits for the store, and a test can hold it. So the
-//! moment lasts for as long as it takes.
+//! The store's mover can be held by a test, and so can its reader: where that matters the runtime
+//! has one thread for whatever reads. So the moment lasts for as long as it takes.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
+use dormouse::config::Config;
 use serde_json::{Value, json};
 
 use crate::limits::{StoreIsBusy, with_one_reader};
-use crate::support::{Client, House, Transport, house};
+use crate::support::{Client, House, Transport, both, house};
 
 const ROOM: &str = "meadow";
 
@@ -29,21 +31,46 @@ async fn hears(client: &mut Client, first: u64, count: u64) -> Vec<Value> {
     heard
 }
 
-#[test]
-fn what_is_said_at_the_moment_of_falling_asleep_is_heard_and_the_room_stays_awake() {
-    with_one_reader(async |transport| {
-        let house = house(|config| config.keeper.sleep_after = Duration::from_millis(50)).await;
+/// Holds up whatever is moved, and nothing else, while it lives.
+struct MoverIsBusy(#[allow(dead_code, reason = "dropping it is the point")] mpsc::SyncSender<()>);
+
+impl MoverIsBusy {
+    async fn of(house: &House) -> Self {
+        let (busy, free) = mpsc::sync_channel::<()>(1);
+        let (begins, began) = tokio::sync::oneshot::channel();
+        let moved = Box::new(move |_| {
+            let _ = begins.send(());
+            let _ = free.recv();
+        });
+        let store = house.gateway().context().store.clone();
+        store.engine().move_room(&"nowhere".parse().unwrap(), None, moved);
+        began.await.unwrap();
+        Self(busy)
+    }
+}
+
+fn soon(config: &mut Config) {
+    config.keeper.sleep_after = Duration::from_millis(50);
+}
+
+/// Its time is over, and it is being moved: for as long as the mover is busy.
+async fn is_leaving(house: &House, room: &str) {
+    let leaving = house.until(room, |room| room["why_awake"]["holder"] == "store").await;
+    assert_eq!(leaving["why_awake"]["sleeps_in_ms"], 0, "{leaving}");
+}
+
+both! {
+    async fn what_is_said_at_the_moment_of_falling_asleep_is_heard_and_the_room_stays_awake(transport) {
+        let house = house(soon).await;
         let (mut ann, mut bob) = pair(&house, transport).await;
+        let busy = MoverIsBusy::of(&house).await;
         ann.say("good night").await;
         assert_eq!(
             (ann.text().await, bob.text().await),
             ("good night".into(), "good night".into())
         );
         let wakes = house.wakes().await;
-        let busy = StoreIsBusy::of(&house).await;
-        // Its time is over, and it is being moved: for as long as the store does not answer.
-        let leaving = house.until(ROOM, |room| room["why_awake"]["holder"] == "store").await;
-        assert_eq!(leaving["why_awake"]["sleeps_in_ms"], 0, "{leaving}");
+        is_leaving(&house, ROOM).await;
         ann.publish(7, json!("wait")).await;
         bob.publish(8, json!("for us")).await;
         assert!(ann.hears_nothing().await && bob.hears_nothing().await);
@@ -53,6 +80,60 @@ fn what_is_said_at_the_moment_of_falling_asleep_is_heard_and_the_room_stays_awak
         let heard = hears(&mut ann, 2, 2).await;
         assert_eq!(heard, hears(&mut bob, 2, 2).await, "in one order");
         assert_eq!(house.wakes().await, wakes, "it did not fall asleep for that");
+    }
+
+    /// Ten thousand rooms that fell idle together went to disk together, and whoever was awake
+    /// waited for that.
+    async fn so_many_fall_asleep_at_once_and_who_stands_in_line_is_awake(transport) {
+        let house = house(|config| {
+            soon(config);
+            config.rooms_hibernating = 1;
+        })
+        .await;
+        let mut ann = house.join(transport, "one", "ann").await;
+        let mut bob = house.join(transport, "two", "bob").await;
+        let mut cyd = house.join(transport.other(), "two", "cyd").await;
+        let busy = MoverIsBusy::of(&house).await;
+        ann.say("good night").await;
+        is_leaving(&house, "one").await;
+        bob.say("good night").await;
+        let in_line = house.until("two", |room| room["why_awake"]["sleeps_in_ms"] == 0).await;
+        assert_eq!(in_line["why_awake"]["holder"], "publish", "nothing is done to it: {in_line}");
+        assert_eq!(bob.say("still here").await, 2);
+        for client in [&mut bob, &mut cyd] {
+            assert_eq!(client.text().await, "good night");
+            assert_eq!(client.text().await, "still here", "at once");
+        }
+        let in_line = house.until("two", |room| room["why_awake"]["sleeps_in_ms"] == 0).await;
+        assert_eq!(in_line["why_awake"]["holder"], "publish", "it keeps its place: {in_line}");
+        drop(busy);
+        for room in ["one", "two"] {
+            house.until(room, |room| room["state"] == "asleep").await;
+        }
+        assert_eq!(house.wakes().await, 2.0, "each of them woke once");
+    }
+}
+
+/// A room that was being moved took one of the threads that read, so that whoever wanted to wake
+/// stood behind all that fell asleep.
+#[test]
+fn a_wake_does_not_stand_behind_those_that_fall_asleep() {
+    with_one_reader(async |transport| {
+        let house = house(soon).await;
+        let mut ann = house.join(transport, ROOM, "ann").await;
+        let mut sleepy = Vec::new();
+        for room in ["one", "two", "three"] {
+            sleepy.push((room, house.join(transport.other(), room, "bob").await));
+        }
+        let busy = MoverIsBusy::of(&house).await;
+        for (room, bob) in &mut sleepy {
+            bob.say("good night").await;
+            is_leaving(&house, room).await;
+        }
+        assert_eq!(house.inspect(ROOM).await["state"], "asleep");
+        assert_eq!(ann.say("good morning").await, 1);
+        assert_eq!(ann.text().await, "good morning");
+        drop(busy);
     });
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::process::{ANYWHERE, dormouse, find, open};
-use crate::support::{Client, DEADLINE, Takes, Transport, both, house};
+use crate::support::{Client, DEADLINE, House, Takes, Transport, both, house};
 
 both! {
     async fn while_the_disk_is_nearly_full_nobody_is_seated_and_the_gateway_stays_up(transport) {
@@ -38,6 +38,64 @@ both! {
         let mut bob = house.join(transport.other(), "good", "bob").await;
         assert_eq!(bob.say("me too").await, 2);
         assert_eq!(house.operator("GET", "/readyz", "").await.status, 200, "the store is well");
+    }
+}
+
+/// The file of rooms is cut short under the gateway, and later it is whole again.
+struct Lost {
+    rooms: PathBuf,
+    whole: PathBuf,
+}
+
+impl Lost {
+    fn of(house: &House) -> Self {
+        let rooms = house.data_dir().join("rooms.redb");
+        let whole = rooms.with_extension("whole");
+        std::fs::copy(&rooms, &whole).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&rooms).unwrap();
+        file.set_len(4096).unwrap();
+        Self { rooms, whole }
+    }
+
+    fn found(self) {
+        std::fs::rename(self.whole, self.rooms).unwrap();
+    }
+}
+
+both! {
+    async fn a_wake_that_fails_drops_no_socket_and_the_room_wakes_when_the_store_is_well(transport) {
+        let house = house(|config| config.store.rooms_cache = 0).await; // it knows nothing by heart
+        let mut ann = house.join(transport, "meadow", "ann").await;
+        let mut bob = house.join(transport.other(), "meadow", "bob").await;
+        ann.say("good night").await;
+        house.hibernate("meadow").await;
+        let lost = Lost::of(&house);
+
+        ann.publish(7, json!("anybody?")).await;
+        let error = ann.next_of("error").await;
+        assert_eq!((&error["id"], &error["code"]), (&7.into(), &"room_unavailable".into()));
+        assert!(error["retry_after"].as_u64() > Some(0), "{error}");
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(client.text().await, "good night");
+            let told = client.next_of("room").await;
+            assert_eq!(told["state"], "degraded");
+            assert!(told["retry_after"].as_u64() > Some(0), "{told}");
+            assert!(client.hears_nothing().await, "and stays connected");
+        }
+        assert_eq!(house.inspect("meadow").await["state"], "degraded");
+        house.until_ready(503).await;
+
+        lost.found();
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(client.next_of("room").await["state"], "well");
+        }
+        house.until_ready(200).await;
+        let awake = house.inspect("meadow").await;
+        assert_eq!((&awake["state"], &awake["seats"]), (&"awake".into(), &2.into()));
+        assert_eq!(ann.say("good morning").await, 2, "what was refused is not there");
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(client.text().await, "good morning");
+        }
     }
 }
 

@@ -7,10 +7,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dormouse::clock::Clock;
 use dormouse::config::Config;
 use dormouse::session::AutoResponses;
 use serde_json::{Value, json};
 
+use crate::alarms::reminder;
 use crate::support::{Client, DEADLINE, House, Transport, both, house};
 
 const ROOM: &str = "meadow";
@@ -36,7 +38,14 @@ struct Meadow {
 
 impl Meadow {
     async fn awake(transport: Transport) -> Self {
-        let house = house(settings).await;
+        Self::built(transport, settings).await
+    }
+
+    async fn built(
+        transport: Transport,
+        change: impl Fn(&mut Config) + Send + Sync + 'static,
+    ) -> Self {
+        let house = house(change).await;
         let mut ann = house.join(transport, ROOM, "ann").await;
         ann.say("good evening").await;
         ann.message().await;
@@ -270,6 +279,31 @@ mod nothing_is_woken_or_kept_awake {
             assert_eq!(house.wakes().await, wakes);
         }
 
+        /// Nobody does anything, and nothing is moved: its time is over, and it goes.
+        async fn by_history_that_becomes_too_old(transport) {
+            let house = house(|config| {
+                config.store.retention.age = Duration::from_millis(200);
+            })
+            .await;
+            let mut ann = house.join(transport, ROOM, "ann").await;
+            ann.say("good evening").await;
+            ann.message().await;
+            house.hibernate(ROOM).await;
+            let wakes = house.wakes().await;
+            let path = format!("/v1/rooms/{ROOM}/messages");
+            let goes = async {
+                let mut interval = tokio::time::interval(Duration::from_millis(10));
+                while house.operator("GET", &path, "").await.json()["messages"] != json!([]) {
+                    interval.tick().await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, goes).await.unwrap();
+            assert!(ann.hears_nothing().await);
+            let room = house.inspect(ROOM).await;
+            assert_eq!((&room["state"], &room["head"]["seq"]), (&"asleep".into(), &1.into()));
+            assert_eq!(house.wakes().await, wakes);
+        }
+
         async fn by_a_publish_that_is_refused(transport) {
             Meadow::awake(transport).await.left_alone_by(async |meadow| {
                 let long = "k".repeat(65);
@@ -308,6 +342,24 @@ mod a_room_is_woken {
             meadow.woken_by("publish", async |meadow| {
                 cyd.lock().await.chat("good morning").await;
                 meadow.ann.message().await;
+            })
+            .await;
+        }
+
+        async fn by_an_alarm_that_is_due(transport) {
+            let clock = Clock::movable();
+            let of_the_house = clock.clone();
+            let change = move |config: &mut Config| {
+                settings(config);
+                config.keeper.behaviour = reminder;
+                config.clock = of_the_house.clone();
+            };
+            let mut meadow = Meadow::built(transport, change).await;
+            meadow.ann.say("remind 600000").await;
+            meadow.ann.message().await;
+            meadow.woken_by("alarm", async |meadow| {
+                clock.advance(Duration::from_secs(600));
+                assert_eq!(meadow.ann.text().await, "after 600000");
             })
             .await;
         }

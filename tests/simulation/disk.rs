@@ -24,6 +24,8 @@ pub enum Ask {
     Read(u64, u64),
     Append(Vec<Record>),
     Hibernate(Bytes),
+    /// Nothing of the store: when it is the room's turn to fall asleep.
+    Turn,
 }
 
 /// Something asked and not yet answered.
@@ -225,6 +227,7 @@ fn act(engine: &Memory, room: &RoomName, page_bytes: usize, ask: &Ask) -> Input 
             let answer = result.lock().unwrap().take();
             Input::Appended(answer.expect("the memory engine answers at once"))
         }
+        Ask::Turn => Input::Turn,
         Ask::Hibernate(rules) => Input::Hibernated(engine.hibernate(room, Some(rules.clone()))),
     }
 }

@@ -167,6 +167,8 @@ impl Driver {
                 Output::ReadKeys(asked) => disk.ask(Ask::Keys(asked)),
                 Output::Read(asked, from) => disk.ask(Ask::Read(asked, from)),
                 Output::Append(records) => disk.ask(Ask::Append(records)),
+                Output::Tired => disk.ask(Ask::Turn),
+                Output::Pass => {}
                 Output::Hibernate(rules) => disk.ask(Ask::Hibernate(rules)),
                 Output::Woke { .. } => self.is_asleep = false,
                 Output::Stayed => {}

@@ -653,6 +653,37 @@ mod sleep {
         assert_eq!(brief(&bench.tick()), ["hibernate"], "in its own time again");
     }
 
+    #[test]
+    fn a_room_in_line_to_fall_asleep_takes_what_comes_and_passes_when_it_is_its_turn() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        bench.is_crowded = true;
+        assert_eq!(brief(&bench.tick()), ["tired"]);
+        assert_eq!(bench.deadline(), None, "it waits for its turn and nothing else");
+        assert_eq!(brief(&bench.give(publish(1, 7, None))), ["append m2"], "at once");
+        assert_eq!(brief(&bench.answer()), ["hear 2", "ok 1 7"]);
+        assert_eq!(brief(&bench.give(Input::Turn)), ["pass"]);
+        assert_eq!(brief(&bench.tick()), ["tired"], "idle again, it stands in line again");
+        assert_eq!(brief(&bench.give(Input::Turn)), ["hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["slept"]);
+    }
+
+    #[test]
+    fn an_operators_word_waits_for_nobodys_turn() {
+        let mut bench = bench();
+        bench.seated(1);
+        bench.awake(1);
+        bench.is_crowded = true;
+        assert_eq!(brief(&bench.tick()), ["tired"]);
+        assert_eq!(brief(&bench.give(operate(Operation::Hibernate, 5))), ["hibernate"]);
+        assert_eq!(brief(&bench.answer()), ["slept", "tell 5 asleep"]);
+        assert_eq!(brief(&bench.give(Input::Turn)), ["pass"], "it sleeps already");
+        bench.give(publish(1, 7, None));
+        bench.answer_all();
+        assert_eq!(brief(&bench.tick()), ["tired"]);
+    }
+
     /// What an operator is told keeps the room in memory: holder and how long.
     fn why(bench: &mut Bench) -> Option<(&'static str, u64)> {
         let out = bench.give(operate(Operation::Inspect, 99));

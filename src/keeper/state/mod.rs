@@ -33,6 +33,7 @@ use self::gate::{Gate, Held};
 use self::presence::Presence;
 use self::recovery::Trouble;
 use self::seating::Joining;
+use self::sleeping::Turn;
 use super::Settings;
 use crate::protocol::v1::{ErrorCode, RoomState, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Sid, Timestamp};
@@ -73,6 +74,7 @@ pub struct State {
     needed: Needed,
     /// Whether the room is to sleep early: too many are awake.
     dozes: bool,
+    turn: Turn,
     last_wake: Option<LastWake>,
     trouble: Option<Trouble>,
     sleep_tickets: Vec<Ticket>,
@@ -188,6 +190,7 @@ impl State {
             is_moving: false,
             needed: Needed { by: "nothing", at: now },
             dozes: false,
+            turn: Turn::None,
             last_wake: None,
             trouble: None,
             sleep_tickets: Vec::new(),
@@ -256,6 +259,7 @@ impl State {
                 }
             }
             Input::Operate(operation, ticket) => self.operate(now, operation, ticket, out),
+            Input::Turn => self.turn = Turn::Come,
             Input::Doze => self.dozes = !matches!(self.phase, Phase::Asleep),
             Input::Tick => self.tick(now, out),
         }
@@ -268,9 +272,7 @@ impl State {
         self.append_next(out);
         self.tell_presence(now, out);
         self.sleep_if_told(now, out);
-        if self.dozes && self.may_sleep() {
-            self.hibernate(out);
-        }
+        self.sleep_if_tired(now, out);
         self.erase(out);
         self.give_back();
         let unneeded = matches!(self.phase, Phase::Asleep)
@@ -318,7 +320,7 @@ impl State {
 
     /// When [`Input::Tick`] is due, on the monotonic clock in ms.
     pub fn deadline(&self) -> Option<u64> {
-        let sleep = self.sleeps_at();
+        let sleep = self.sleeps_at().filter(|_| self.turn == Turn::None);
         let window = self.seats.next_window().map(|(at, _)| at);
         let window = window.filter(|_| !self.is_recovering() && !self.is_deleting());
         let retry = self.trouble.as_ref().and_then(Trouble::retry_at);
@@ -333,9 +335,6 @@ impl State {
             self.end_windows(now);
         }
         self.append_again(now, out);
-        if self.sleeps_at().is_some_and(|at| at <= now.ms) {
-            self.hibernate(out);
-        }
     }
 
     /// Whether `mail` can be taken now. What the room is missing for it is asked for.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::sleeping::Turn;
 use super::{Found, LastWake, Limiter, Now, Phase, Position, Presence, Seats, State, Timestamp};
 use crate::keeper::Settings;
 use crate::protocol::RoomName;
@@ -43,6 +44,7 @@ impl State {
         self.joining.is_empty()
             && self.waiting.mail.is_empty()
             && self.early.is_empty()
+            && self.turn == Turn::None // who was in line is told
             && tickets.into_iter().all(Vec::is_empty)
     }
 

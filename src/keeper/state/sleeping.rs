@@ -1,9 +1,21 @@
 //! Waking and falling asleep.
+//!
+//! A room that has been idle for long enough asks for its turn, and is awake until it has come and
+//! as if it had never asked if it is needed again. An operator's word waits for nobody's turn.
 
 use super::{LastWake, Needed, Now, Output, Phase, Position, State, Unavailable};
 use crate::protocol::v1::RoomState;
 use crate::room::Room;
 use crate::store::Opened;
+
+/// A room's place among those that would fall asleep. It is asked for once, and told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has not asked.
+    None,
+    Asked,
+    Come,
+}
 
 impl State {
     pub(super) fn wake(&mut self, now: Now, cause: &'static str, out: &mut Vec<Output>) {
@@ -76,6 +88,30 @@ impl State {
     /// When the room sleeps if nothing happens: never while something is on its way to disk.
     pub(super) fn sleeps_at(&self) -> Option<u64> {
         self.may_sleep().then(|| self.needed.at.ms + self.settings.sleep_after.as_millis() as u64)
+    }
+
+    /// Whether the room would sleep now.
+    fn is_tired(&self, now: Now) -> bool {
+        self.sleeps_at().is_some_and(|at| self.dozes || at <= now.ms)
+    }
+
+    /// Asks for the room's turn when it is tired; once that has come, takes it or passes.
+    pub(super) fn sleep_if_tired(&mut self, now: Now, out: &mut Vec<Output>) {
+        match (self.turn, self.is_tired(now)) {
+            (Turn::None, true) => {
+                self.turn = Turn::Asked;
+                out.push(Output::Tired);
+            }
+            (Turn::Come, true) => {
+                self.turn = Turn::None;
+                self.hibernate(out);
+            }
+            (Turn::Come, false) => {
+                self.turn = Turn::None;
+                out.push(Output::Pass);
+            }
+            (Turn::None, false) | (Turn::Asked, _) => {}
+        }
     }
 
     pub(super) fn hibernate(&mut self, out: &mut Vec<Output>) {

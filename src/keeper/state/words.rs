@@ -179,6 +179,8 @@ pub enum Input {
     },
     /// The answer to [`Output::Append`].
     Appended(Result<Epoch, Error>),
+    /// The answer to [`Output::Tired`]: the room may fall asleep now.
+    Turn,
     /// The answer to [`Output::Hibernate`].
     Hibernated(Result<(), Error>),
     /// An operator wants something.
@@ -232,7 +234,12 @@ pub enum Output {
     Read(u64, u64),
     /// Put records on disk.
     Append(Vec<Record>),
-    /// Move everything to the room's rows, with the rules' state.
+    /// The room would fall asleep: say when it is its turn.
+    Tired,
+    /// Its turn has come, and it is needed again.
+    Pass,
+    /// Move everything to the room's rows, with the rules' state. If it was the room's turn, that
+    /// ends with this.
     Hibernate(Bytes),
     /// The room is known: its newest message is this one.
     Known {

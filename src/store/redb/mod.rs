@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ use bytes::Bytes;
 use redb::{DatabaseError, ReadableTable};
 
 use super::row::BODY_BYTES;
-use super::{Done, Due, Engine, Error, Identity, Opened, Record, Settings, Slice};
+use super::{Done, Due, Engine, Error, Identity, Moved, Opened, Record, Settings, Slice, waited};
 use crate::protocol::{KeyHash, RoomName, Timestamp};
 
 pub use check::{Findings, check};
@@ -161,10 +161,11 @@ impl Redb {
         Ok(store)
     }
 
-    fn ask_mover(&self, room: &RoomName, rules: Option<Bytes>, look: Look) -> Result<(), Error> {
-        let (done, moved) = mpsc::sync_channel(1);
-        self.shared.mover.ask(Asked { room: room.clone(), rules, look, done })?;
-        moved.recv().unwrap_or(Err(Error::Closed))
+    fn ask_mover(&self, room: &RoomName, rules: Option<Bytes>, look: Look, moved: Moved) {
+        let asked = Asked { room: room.clone(), rules, look, moved };
+        if let Err((moved, error)) = self.shared.mover.ask(asked) {
+            moved(Err(error));
+        }
     }
 
     /// Between two commits of either file: the threads have ended, and nothing has been closed.
@@ -246,14 +247,8 @@ impl Engine for Redb {
         self.shared.look("read a room's keys", |shared| shared.view(room)?.keys())
     }
 
-    fn hibernate(&self, room: &RoomName, rules: Option<Bytes>) -> Result<(), Error> {
-        let asleep = self
-            .shared
-            .look("open a room", |shared| Ok(shared.view(room)?.is_moved(rules.as_ref())))?;
-        if asleep {
-            return Ok(());
-        }
-        self.ask_mover(room, rules, Look::Moving)
+    fn move_room(&self, room: &RoomName, rules: Option<Bytes>, moved: Moved) {
+        self.ask_mover(room, rules, Look::Moving, moved);
     }
 
     fn seated(&self) -> Result<Vec<RoomName>, Error> {
@@ -269,7 +264,7 @@ impl Engine for Redb {
     }
 
     fn touch(&self, room: &RoomName) -> Result<(), Error> {
-        self.ask_mover(room, None, Look::Touched)
+        waited(|moved| self.ask_mover(room, None, Look::Touched, moved))
     }
 
     fn take_drain_spread_ms(&self) -> Result<u64, Error> {

@@ -9,12 +9,11 @@
 //! - A room whose rows are damaged is set aside: it keeps its entries and holds up nobody else.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::Error;
+use super::super::{Error, Moved};
 use super::bell::Bell;
 use super::file::{JOURNAL, Name, Trouble, guarded};
 use super::moving::{Look, Move, Tables};
@@ -23,7 +22,7 @@ use super::{Shared, lock};
 use crate::protocol::RoomName;
 
 /// The most rooms that wait to be moved; then [`Error::Busy`].
-const WAITING: usize = 1024;
+pub const WAITING: usize = 1024;
 
 /// The most rooms of one commit that were asked for.
 const BATCH: usize = 500;
@@ -33,7 +32,7 @@ pub struct Asked {
     pub room: RoomName,
     pub rules: Option<Bytes>,
     pub look: Look,
-    pub done: SyncSender<Result<(), Error>>,
+    pub moved: Moved,
 }
 
 /// What waits for the mover.
@@ -55,14 +54,14 @@ struct Work {
 }
 
 impl Mover {
-    /// Puts a room in line.
-    pub fn ask(&self, asked: Asked) -> Result<(), Error> {
+    /// Puts a room in line, or gives back who waits for it, with the reason.
+    pub fn ask(&self, asked: Asked) -> Result<(), (Moved, Error)> {
         self.0.ring(|inner| {
             if inner.closed {
-                return Err(Error::Closed);
+                return Err((asked.moved, Error::Closed));
             }
             if inner.asked.len() == WAITING {
-                return Err(Error::Busy);
+                return Err((asked.moved, Error::Busy));
             }
             inner.asked.push_back(asked);
             Ok(())
@@ -122,7 +121,7 @@ pub fn run(shared: &Shared) {
         match heal(shared) {
             Some(error) => {
                 for asked in work.asked {
-                    _ = asked.done.send(Err(error.clone()));
+                    answer(asked.moved, Err(error.clone()));
                 }
             }
             None => serve(shared, &mut rounds, work.asked, work.end),
@@ -161,7 +160,15 @@ fn serve(shared: &Shared, rounds: &mut Rounds, mut asked: Vec<Asked>, ending: bo
         }
     };
     for (asked, result) in asked.into_iter().zip(results) {
-        _ = asked.done.send(result);
+        answer(asked.moved, result);
+    }
+}
+
+/// Answers, whatever the one who asked makes of it.
+fn answer(moved: Moved, result: Result<(), Error>) {
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| moved(result)));
+    if told.is_err() {
+        tracing::error!("somebody panicked on hearing how a move ended");
     }
 }
 

@@ -16,7 +16,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
 
 use super::super::row::{self, Alarms, Chunk, Entry, Keys, RoomRow};
@@ -79,12 +78,6 @@ impl<'a> View<'a> {
             has_rows,
             alarm,
         })
-    }
-
-    /// Whether moving the room would change nothing.
-    pub fn is_moved(&self, rules: Option<&Bytes>) -> bool {
-        let same = rules.is_none_or(|rules| *rules == self.row.rules);
-        self.unmoved.is_empty() && (same || self.row_bytes == 0)
     }
 
     /// The room as a keeper opens it.

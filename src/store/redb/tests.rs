@@ -3,8 +3,8 @@
 mod faulty;
 mod power;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, ReadableTableMetadata};
@@ -442,12 +442,8 @@ fn a_damaged_row_is_named_and_holds_up_nobody_else() {
     assert!(damaged(store.open(&room("bad")).err()));
     assert!(damaged(store.read(&room("bad"), 1, 1, 1).err()));
     assert!(damaged(store.hibernate(&room("bad"), None).err()));
-    let asked = |name: &str| {
-        let (done, moved) = mpsc::sync_channel(1);
-        let (rules, look) = (None, Look::Moving);
-        store.shared.mover.ask(Asked { room: room(name), rules, look, done }).unwrap();
-        moved.recv().unwrap()
-    };
+    let asked =
+        |name: &str| waited(|moved| store.ask_mover(&room(name), None, Look::Moving, moved));
     assert!(damaged(asked("bad").err()));
     say(&store, &room("good"), 11, 20);
     assert!(asked("good").is_ok());
@@ -708,24 +704,48 @@ fn a_batch_is_bounded_by_its_bytes() {
     assert_eq!(queue.next(None).appends.len(), 2);
 }
 
-/// The last handle of a store may go while its own thread answers.
+#[test]
+fn the_movers_line_has_a_limit_and_who_comes_then_is_told() {
+    let mover = Mover::default();
+    let ask = || {
+        let (rules, look, moved) = (None, Look::Moving, Box::new(|_| {}));
+        mover.ask(Asked { room: room("a"), rules, look, moved }).map_err(|it| it.1)
+    };
+    for _ in 0..mover::WAITING {
+        ask().unwrap();
+    }
+    assert!(matches!(ask(), Err(Error::Busy)));
+    mover.close();
+    assert!(matches!(ask(), Err(Error::Closed)));
+}
+
+/// The last handle of a store may go while one of its own threads answers.
 #[test]
 fn a_store_may_be_let_go_of_in_an_answer() {
     let dir = dir();
-    let store = Arc::new(open(&dir));
+    let record = || vec![Record::Message(message(1))];
+    let_go_in_an_answer(&dir, |store, answer| {
+        store.append(&room("a"), record(), Box::new(move |result| answer(result.map(drop))));
+    });
+    let_go_in_an_answer(&dir, |store, answer| store.move_room(&room("a"), None, answer));
+    let store = open(&dir);
+    assert_eq!((store.open(&room("a")).unwrap().newest, store.is_moved(&room("a"))), (1, true));
+}
+
+fn let_go_in_an_answer(dir: &tempfile::TempDir, ask: impl FnOnce(&Redb, Moved)) {
+    let store = Arc::new(open(dir));
     let (told, gone) = mpsc::sync_channel(1);
     let last = store.clone();
     let (may_go, go) = mpsc::sync_channel::<()>(1);
-    let done: Done = Box::new(move |result| {
+    let answer = Box::new(move |result| {
         go.recv().unwrap();
         drop(last);
         told.send(result).unwrap();
     });
-    store.append(&room("a"), vec![Record::Message(message(1))], done);
+    ask(&store, answer);
     drop(store);
     may_go.send(()).unwrap();
     gone.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
-    assert_eq!(open(&dir).open(&room("a")).unwrap().newest, 1);
 }
 
 /// Every table of both files, and in how many of its rows the name occurs.
@@ -823,7 +843,7 @@ fn a_damaged_room_can_be_deleted_and_does_not_come_back() {
     });
     let store = open(&dir);
     append(&store, &room("attic-a"), vec![Record::Message(message(302))]).unwrap();
-    assert!(store.ask_mover(&room("attic-a"), None, Look::Moving).is_err());
+    assert!(store.hibernate(&room("attic-a"), None).is_err());
     say(&store, &room("attic-c"), 1, 50);
     for name in ["attic-b", "attic-c"] {
         store.hibernate(&room(name), None).unwrap();

@@ -228,6 +228,17 @@ impl House {
         tokio::time::timeout(DEADLINE, waiting).await.expect("the room gets there in time")
     }
 
+    /// Waits until `/readyz` answers with this status.
+    pub async fn until_ready(&self, status: u16) {
+        let waiting = async {
+            let mut interval = tokio::time::interval(Duration::from_millis(5));
+            while self.operator("GET", "/readyz", "").await.status != status {
+                interval.tick().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.expect("it gets there in time");
+    }
+
     /// Waits until a line of the metrics is at least so much.
     pub async fn until_metric(&self, line: &str, least: f64) {
         let waiting = async {
