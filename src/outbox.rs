@@ -1,12 +1,13 @@
 //! What a session is still owed.
 //!
 //! A room broadcasts into one [`Ring`] for all. A session's outbox is a cursor into that ring
-//! and a small private queue: nothing is copied or queued per member, and a session that is
-//! woken takes everything from its cursor to the newest for one write.
+//! and a small private queue: nothing is copied or queued per member, and one write takes
+//! everything from the cursor to the newest. A session that waits lends its cursor, and is
+//! written to without being woken (`lending`).
 //!
 //! ```text
 //!   keeper ──▶ ring ─────────────┐ cursor
-//!          └─▶ private queue ──▶ Reader::fill ──▶ the session's one write
+//!          └─▶ private queue ──▶ Reader::fill ──▶ one write, by the session or by the room
 //!   store ────(behind the ring)──┘
 //! ```
 //!

@@ -2,7 +2,8 @@
 //!
 //! A transport gives a [`Link`]; everything that must hold for every client is decided here or
 //! below, so that two transports do not become two products. One task per session polls the
-//! link both ways, and is the only one that writes to it.
+//! link both ways. While it waits with nothing to do, its room writes in its stead
+//! ([`Reader::lend`](crate::outbox::Reader::lend)): one writer at a time, still.
 //!
 //! ```text
 //!   link ──frames──▶ speaker (v1, seed) ──letters──▶ the room's mailbox

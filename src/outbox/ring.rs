@@ -19,6 +19,9 @@ use crate::store::{BodyKind, Message};
 /// that a full ring lets go of little at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// So many of the newest chunks are looked through one by one before the rest is searched.
+const NEWEST: usize = 8;
+
 /// A bounded, append-only window on a room's newest messages.
 ///
 /// It wakes nobody: whoever changed it tells the outboxes, once for all that changed.
@@ -262,10 +265,11 @@ impl Ring {
 }
 
 impl Window {
-    /// The chunk that holds a message. Most readers come for the newest.
+    /// The chunk that holds a message. Most readers come for one of the newest.
     fn chunk_of(&self, seq: u64) -> Option<&Arc<Chunk>> {
-        let newest = self.chunks.back().filter(|chunk| chunk.first() <= seq);
-        newest.or_else(|| {
+        let mut newest = self.chunks.iter().rev().take(NEWEST);
+        let found = newest.find(|chunk| chunk.first() <= seq);
+        found.or_else(|| {
             let at = self.chunks.partition_point(|chunk| chunk.end() <= seq);
             self.chunks.get(at).filter(|chunk| chunk.first() <= seq)
         })
