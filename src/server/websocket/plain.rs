@@ -10,30 +10,47 @@ use std::task::{Context, Poll, ready};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Stream;
 use crate::outbox::{PIECES, Unsent, Wire};
 
-/// The link's end of it.
-pub(super) struct Plain(Arc<TcpStream>);
+/// The link's end of it. It reads by tokio's half, which knows from a short read that there is no
+/// more, and asks the kernel once where a shared socket asks twice.
+pub(super) struct Plain {
+    read: OwnedReadHalf,
+    write: Arc<Writing>,
+}
+
+/// The end that is shared.
+struct Writing(OwnedWriteHalf);
+
+impl Writing {
+    fn socket(&self) -> &TcpStream {
+        self.0.as_ref()
+    }
+}
 
 impl From<TcpStream> for Plain {
     fn from(socket: TcpStream) -> Self {
-        Self(Arc::new(socket))
+        let (read, write) = socket.into_split();
+        Self { read, write: Arc::new(Writing(write)) }
     }
 }
 
 /// Past tokio, which need not know: what the socket does not take the link offers once more, and
 /// waits for it as always.
-impl Wire for TcpStream {
+impl Wire for Writing {
     fn try_write(&self, unsent: &mut Unsent) -> bool {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         while !unsent.is_empty() {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let count = unsent.slices(&mut pieces);
             let sent = match &pieces[..count] {
-                [piece] => send(self, piece, flags), // costs less than a list of one
-                pieces => sendmsg(self, pieces, &mut SendAncillaryBuffer::default(), flags),
+                [piece] => send(self.socket(), piece, flags), // costs less than a list of one
+                pieces => {
+                    sendmsg(self.socket(), pieces, &mut SendAncillaryBuffer::default(), flags)
+                }
             };
             match sent {
                 Ok(count) if count > 0 => unsent.advance(count),
@@ -46,24 +63,17 @@ impl Wire for TcpStream {
 
 impl Stream for Plain {
     fn wire(&self) -> Option<Arc<dyn Wire>> {
-        Some(self.0.clone())
+        Some(self.write.clone())
     }
 }
 
 impl AsyncRead for Plain {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buffer) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        Pin::new(&mut self.read).poll_read(cx, buffer)
     }
 }
 
@@ -81,11 +91,12 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let socket = self.write.socket();
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
+            ready!(socket.poll_write_ready(cx))?;
             let written = match pieces {
-                [piece] => self.0.try_write(piece),
-                pieces => self.0.try_write_vectored(pieces),
+                [piece] => socket.try_write(piece),
+                pieces => socket.try_write_vectored(pieces),
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -103,6 +114,6 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown(&*self.0, Shutdown::Write).map_err(Into::into))
+        Poll::Ready(shutdown(self.write.socket(), Shutdown::Write).map_err(Into::into))
     }
 }
