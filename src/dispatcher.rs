@@ -194,8 +194,8 @@ impl Dispatcher {
     /// with the store; those that rest have none. Bounded by a few seconds: a keeper may be
     /// waiting for a disk.
     pub async fn close(&self) {
-        let has_mail = |mailbox: &&Arc<Mailbox>| !mailbox.is_at_rest();
-        let mailboxes: Vec<_> = self.mailboxes().values().filter(has_mail).cloned().collect();
+        let is_at_work = |mailbox: &&Arc<Mailbox>| !mailbox.is_at_rest();
+        let mailboxes: Vec<_> = self.mailboxes().values().filter(is_at_work).cloned().collect();
         let all = async {
             let mut answers = Vec::with_capacity(mailboxes.len());
             for mailbox in mailboxes {

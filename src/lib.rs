@@ -31,12 +31,13 @@
 //! # The path of a message
 //!
 //! A V, down once and up once: two bounded queues, one decode, one encode per framing that all
-//! receivers share, no lookup, and no lock held across an await or a system call.
+//! receivers share, no lookup, and no lock that anybody waits for held across an await or a system
+//! call (the state of TLS has one, which only the holder of the session's cursor takes).
 //!
 //! ```text
 //!  link → session ─▶[mailbox]─▶ keeper ─(asleep? store.open → Room::wake)─▶ room.handle
 //!                                 │                                            │
-//!  link ◀ session ◀[ring+outbox]◀ keeper: effects in order ◀───────────────────┘
+//!  link ◀─────────[ring+outbox]◀ keeper: effects in order ◀───────────────────┘
 //!                                 └─ a Commit is on disk (group commit) before the ring
 //! ```
 

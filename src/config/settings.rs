@@ -244,7 +244,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("gateway.connections", Count, "100000", ("1", "10000000"),
         "Sessions of this process. The limit of open files is raised to match, or its smallness said."),
     setting("gateway.rooms_awake", Count, "100000", ("1", "100000000"),
-        "Rooms awake at once. Beyond it the one that is idle the longest sleeps early."),
+        "Rooms awake at once, those aside that stand in line to sleep. Beyond it the one that is idle the longest sleeps early."),
     setting("gateway.rooms_hibernating", Count, "32", ("1", "1000"),
         "Rooms on their way to disk at once, to sleep. Others that are idle stay awake until it is their turn, so that all of them together are in nobody's way."),
     setting("gateway.connects_per_address", Rate, "30/s", RATE,

@@ -1,8 +1,8 @@
 //! All rooms, page by page: those in memory and those that only lie on disk.
 //!
 //! Pages follow the names, so that a room that comes or goes meanwhile moves no other one. Looking
-//! wakes and starts nothing: a keeper is asked how its room is, the rows of a room without one
-//! are read. A page looks at so many rooms and no more, wherever they are; one that is asked for
+//! wakes no room: a keeper is asked how its room is, also one at rest, and the rows of a room
+//! without one are read. A page looks at so many rooms and no more, wherever they are; one that is asked for
 //! few of them may therefore come back empty and still have a next.
 
 use std::collections::BTreeMap;

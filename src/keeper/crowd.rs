@@ -19,7 +19,7 @@ use crate::outbox::{Outbox, Shared};
 use crate::room::{Connection, Sorted};
 
 /// Members that are served in one go: some 200 µs of writing.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Below so many members a crowd is a small room again.
 const FEW: usize = AT_ONCE / 2;
@@ -60,7 +60,15 @@ impl Crowd {
 
     /// Somebody is gone.
     pub(super) fn leave(&mut self, connection: Connection) {
-        self.parts.iter().any(|part| part.members().remove(&connection).is_some());
+        self.parts.retain(|part| {
+            let mut members = part.members();
+            members.remove(&connection).is_none() || !members.is_empty()
+        });
+    }
+
+    /// Whether its members are served in rounds.
+    pub(super) fn is_there(&self) -> bool {
+        !self.parts.is_empty()
     }
 
     /// The ring has moved: serves a few at once, and begins rounds past many.
@@ -74,11 +82,10 @@ impl Crowd {
             members.values().for_each(|outbox| outbox.serve(shared));
             return Vec::new();
         }
-        let wanting = self.parts.iter().filter(|part| part.is_to_be_served());
-        wanting.cloned().map(Round).collect()
+        self.parts.iter().filter_map(Part::begin_round).collect()
     }
 
-    /// Lets go of what only a crowd needs: who sleeps has no rounds.
+    /// Lets go of what only a crowd needs. It is parted again if it hears anything while it sleeps.
     pub(super) fn rest(&mut self) {
         self.parts = Vec::new();
     }
@@ -94,7 +101,9 @@ impl Crowd {
     }
 
     fn part_with_room(&mut self) -> &Part {
-        let found = self.parts.iter().position(|part| part.members().len() < PART);
+        let has_room = |part: &Arc<Part>| part.members().len() < PART;
+        // The last one has, while a crowd comes in.
+        let found = self.parts.iter().rposition(has_room);
         let index = found.unwrap_or_else(|| {
             self.parts.push(Arc::default());
             self.parts.len() - 1
@@ -104,14 +113,15 @@ impl Crowd {
 }
 
 impl Part {
-    /// Notes that the ring has moved; says whether nobody is on the way yet.
-    fn is_to_be_served(&self) -> bool {
+    /// Notes that the ring has moved, and begins a round unless one is on its way.
+    fn begin_round(self: &Arc<Self>) -> Option<Round> {
         self.moves.fetch_add(1, Ordering::SeqCst);
-        !self.is_served.swap(true, Ordering::SeqCst)
+        let begins = !self.is_served.swap(true, Ordering::SeqCst);
+        begins.then(|| Round(self.clone()))
     }
 
-    /// Ends the round, unless the ring has moved once more.
-    fn is_over(&self, seen: u64) -> bool {
+    /// Ends the round; says whether that was right: the ring may have moved once more.
+    fn end_round(&self, seen: u64) -> bool {
         self.is_served.store(false, Ordering::SeqCst);
         self.moves() == seen || self.is_served.swap(true, Ordering::SeqCst)
     }
@@ -137,7 +147,7 @@ impl Part {
 impl Round {
     /// Serves all members until each has been visited since the ring last moved.
     pub async fn run(self) {
-        let Self(part) = self;
+        let part = &self.0;
         let (mut shared, mut few) = (Shared::default(), Vec::with_capacity(BETWEEN_PAUSES));
         let mut seen = part.moves();
         // Who was visited last, where that was when the ring last moved, and whether the end was
@@ -148,13 +158,16 @@ impl Round {
             if moves != seen {
                 (seen, begun, has_turned) = (moves, last, false);
             } else if has_turned && last >= begun {
-                match part.is_over(seen) {
+                match part.end_round(seen) {
                     true => return,
                     false => continue,
                 }
             }
             part.next_few(last, &mut few);
             let Some((newest, _)) = few.last() else {
+                if has_turned {
+                    begun = None; // the end again: whoever stood there is gone
+                }
                 (last, has_turned) = (None, true);
                 continue;
             };
@@ -163,6 +176,15 @@ impl Round {
             few.drain(..).for_each(|(_, outbox)| outbox.serve(&mut shared));
             // Last in line: first comes everything that is ready, and what has arrived meanwhile.
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A round that fails must not be the last of its part.
+impl Drop for Round {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_served.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -311,6 +333,37 @@ mod tests {
         room.all_are_told().await;
         let told: usize = room.told.values().map(|told| told.load(Ordering::Relaxed)).sum();
         assert!((MEMBERS..=2 * MEMBERS).contains(&told), "{told} visits for two moves");
+    }
+
+    /// Everybody leaves behind a round that was overtaken, or just the one where that was.
+    #[tokio::test]
+    async fn a_round_ends_though_those_it_began_with_are_gone() {
+        const MEMBERS: u64 = 10 * BETWEEN_PAUSES as u64;
+        for pauses in 0..=12 {
+            for gone in [0..MEMBERS, MEMBERS - 1..MEMBERS, MEMBERS / 2..MEMBERS] {
+                let mut room = Room::of(MEMBERS);
+                let rounds = room.moves();
+                for _ in 0..pauses {
+                    yield_now().await;
+                }
+                let more = room.moves();
+                yield_now().await;
+                gone.for_each(|number| room.leave(number));
+                end(rounds).await;
+                end(more).await;
+                room.all_are_told().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_that_nobody_is_left_in_are_gone() {
+        let mut room = Room::of(3 * PART as u64);
+        end(room.moves()).await;
+        (PART as u64..3 * PART as u64).for_each(|number| room.leave(number));
+        assert_eq!(room.crowd.parts.len(), 1);
+        (PART as u64..2 * PART as u64).for_each(|number| room.enter(number));
+        assert_eq!(room.moves().len(), 2);
     }
 
     #[tokio::test]

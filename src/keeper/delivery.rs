@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::crowd::{Crowd, Round};
+use super::crowd::{AT_ONCE, Crowd, Round};
 use super::state::Output;
 use crate::outbox::{Change, Outbox, Policy, Ring, Seated, Shared};
 use crate::protocol::framing::{wrap, wrap_json};
@@ -84,7 +84,12 @@ impl Delivery {
     /// to once. A crowd is served in rounds: what comes back is to be spawned.
     pub fn flush(&mut self) -> Vec<Round> {
         let mut shared = Shared::default();
-        self.touched.drain(..).for_each(|outbox| outbox.serve(&mut shared));
+        // Who was sent something of their own cannot wait for a round. If those are many, too, their
+        // sessions do it: nobody is to wait here for a crowd.
+        let served = if self.crowd.is_there() { AT_ONCE } else { usize::MAX };
+        for (index, outbox) in self.touched.drain(..).enumerate() {
+            if index < served { outbox.serve(&mut shared) } else { outbox.rouse() }
+        }
         if !std::mem::take(&mut self.moved) {
             return Vec::new();
         }

@@ -7,7 +7,7 @@
 //!          a publish, an alarm, an operator's wake: store.open, Room::wake
 //!  Asleep ────────────────────────────────────────────────────────────────▶ Awake(Room)
 //!         ◀────────────────────────────────────────────────────────────────
-//!          idle for `sleep_after`, and its turn: store.hibernate, then drop
+//!          idle for `sleep_after`, and its turn: store.move_room, then drop
 //! ```
 //!
 //! [`state`] decides: a pure machine, inputs in and outputs out. [`task`] is the thin loop that

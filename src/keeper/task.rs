@@ -105,7 +105,7 @@ impl Task {
     }
 
     pub(super) fn spawn(self: Box<Self>) {
-        let span = tracing::debug_span!("room", id = %self.keeper.room);
+        let span = tracing::debug_span!(parent: None, "room", id = %self.keeper.room);
         tokio::spawn(self.run().instrument(span));
     }
 }

@@ -112,11 +112,27 @@ impl Reader {
 }
 
 impl Outbox {
-    /// The ring has moved: writes what is new if the session has lent its cursor, else tells the
-    /// session.
+    /// There is something new, in the ring or here: writes it if the session has lent its cursor,
+    /// else tells the session.
     pub fn serve(&self, shared: &mut Shared) {
         if let Some(mut loan) = self.borrow() {
             loan.write(shared);
+        }
+    }
+
+    /// There is something new: tells the session, whether it has lent its cursor or not.
+    pub fn rouse(&self) {
+        let mut private = self.private();
+        let waker = match private.lent {
+            Lent::Idle(_) => {
+                private.has_changed = true;
+                private.waker.take()
+            }
+            _ => private.changed(),
+        };
+        drop(private);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -131,7 +147,15 @@ impl Outbox {
                 && private.members.is_none();
             let unsent = Unsent::new();
             let cursor = Some(cursor);
-            return Some(Loan { outbox: self, cursor, unsent, owes_messages_only, answered: 0 });
+            let (answered, is_unfinished) = (0, false);
+            return Some(Loan {
+                outbox: self,
+                cursor,
+                unsent,
+                owes_messages_only,
+                answered,
+                is_unfinished,
+            });
         }
         let waker = private.changed();
         drop(private);
@@ -151,44 +175,57 @@ struct Loan<'a> {
     /// Whether nothing of the session's own was waiting.
     owes_messages_only: bool,
     answered: usize,
+    /// Whether its session has something to do.
+    is_unfinished: bool,
+}
+
+/// What became of choosing what to write.
+enum Chosen {
+    /// There was nothing.
+    Nothing,
+    /// There was something, and there may be more.
+    Some,
+    /// The rest is for the session to decide.
+    Stuck,
 }
 
 impl Loan<'_> {
     /// Writes what there is. What remains to be done is its session's.
     fn write(&mut self, shared: &mut Shared) {
         for _ in 0..ROUNDS {
-            let may_go_on = if self.owes_messages_only { self.take(shared) } else { self.fill() };
-            if self.unsent.is_empty() && may_go_on {
+            let chosen = if self.owes_messages_only { self.take(shared) } else { self.fill() };
+            if matches!(chosen, Chosen::Nothing) {
                 return;
             }
             let all_was_taken = self.unsent.is_empty() || self.send();
-            if !may_go_on || !all_was_taken {
+            if matches!(chosen, Chosen::Stuck) || !all_was_taken {
                 break;
             }
         }
-        self.hand_back();
+        self.is_unfinished = true;
     }
 
-    /// Takes messages from the ring, in a piece that the next member may want as well; `false` if
-    /// something else is to be written, or they are no longer there.
-    fn take(&mut self, shared: &mut Shared) -> bool {
-        let Some(cursor) = &mut self.cursor else { return false };
+    /// Takes messages from the ring, in a piece that the next member may want as well.
+    fn take(&mut self, shared: &mut Shared) -> Chosen {
+        let Some(cursor) = &mut self.cursor else { return Chosen::Stuck };
         if !cursor.wants_messages_only() {
             return self.fill();
         }
         if cursor.next > cursor.ring.head() {
-            return true;
+            return Chosen::Nothing;
         }
-        let Some((bytes, next)) = shared.at(cursor, self.outbox.framing) else { return false };
+        let Some((bytes, next)) = shared.at(cursor, self.outbox.framing) else {
+            return Chosen::Stuck; // they are no longer there
+        };
         cursor.count(next - cursor.next);
         cursor.next = next;
         cursor.may_skip = false;
         self.unsent.push_back(bytes.clone());
-        true
+        Chosen::Some
     }
 
-    /// Chooses what to write next; `false` if that is for the session to decide.
-    fn fill(&mut self) -> bool {
+    /// Takes whatever there is.
+    fn fill(&mut self) -> Chosen {
         let mut tally = Tally::default();
         let filled = fill(self.outbox, &mut self.cursor, &mut self.unsent, &mut tally);
         let Tally { mut answered, mut frames, aside, ephemerals } = tally;
@@ -197,7 +234,7 @@ impl Loan<'_> {
             (answered, frames) = (answered - 1, frames - 1);
             self.outbox.send_aside(side, frame); // only the session has those streams
         }
-        let Some(cursor) = &mut self.cursor else { return false };
+        let Some(cursor) = &mut self.cursor else { return Chosen::Stuck };
         for slot in ephemerals {
             if !slot.datagram().is_some_and(|body| cursor.send_datagram(body)) {
                 self.unsent.push_back(slot.frame(self.outbox.framing));
@@ -207,23 +244,20 @@ impl Loan<'_> {
         cursor.count(frames);
         self.answered += answered;
         match filled {
-            Filled::Enough => is_alone,
+            Filled::Enough if !is_alone => Chosen::Stuck,
+            Filled::Enough if frames == 0 => Chosen::Nothing,
+            Filled::Enough => Chosen::Some,
             Filled::AskForMembers => {
                 cursor.asks_again_for_members();
-                false
+                Chosen::Stuck
             }
-            Filled::CatchUp { .. } | Filled::Close(_) => false,
+            Filled::CatchUp { .. } | Filled::Close(_) => Chosen::Stuck,
         }
     }
 
     /// Gives the wire what was chosen; says whether that was all.
     fn send(&mut self) -> bool {
         self.cursor.as_ref().is_some_and(|cursor| cursor.try_write(&mut self.unsent))
-    }
-
-    /// Gives the cursor back to its session, which has something to do.
-    fn hand_back(&mut self) {
-        self.outbox.private().has_changed = true;
     }
 }
 
@@ -232,8 +266,8 @@ impl Drop for Loan<'_> {
         let Some(cursor) = self.cursor.take() else { return };
         let mut private = self.outbox.private();
         private.answered += self.answered;
-        let recalled = matches!(private.lent, Lent::Recalled);
-        if !recalled && !private.has_changed && self.unsent.is_empty() {
+        let is_wanted = matches!(private.lent, Lent::Recalled) || private.has_changed;
+        if !is_wanted && !self.is_unfinished && self.unsent.is_empty() {
             private.lent = Lent::Idle(cursor);
             return;
         }

@@ -1,6 +1,7 @@
 //! The session's end of its outbox: a cursor, and what to write next.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -260,6 +261,12 @@ pub(super) fn fill(
     }
 }
 
+/// A panic in one member's transport is that member's: its session will meet it. Nothing of ours
+/// is left half done by it.
+fn contained(act: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(false)
+}
+
 impl Cursor {
     fn new(seated: Seated, line: Option<Box<Line>>) -> Self {
         let ephemeral = seated.ring.ephemeral();
@@ -292,12 +299,12 @@ impl Cursor {
 
     /// Gives the wire what it takes now; says whether that was all.
     pub(super) fn try_write(&self, unsent: &mut Unsent) -> bool {
-        self.line.as_ref().is_some_and(|line| line.wire.try_write(unsent))
+        self.line.as_ref().is_some_and(|line| contained(|| line.wire.try_write(unsent)))
     }
 
     /// Sends something beside the stream, if that is possible here.
     pub(super) fn send_datagram(&self, body: Bytes) -> bool {
-        self.line.as_ref().is_some_and(|line| line.wire.send_datagram(body))
+        self.line.as_ref().is_some_and(|line| contained(|| line.wire.send_datagram(body)))
     }
 
     /// Counts frames that were chosen for the wire.

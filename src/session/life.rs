@@ -250,17 +250,12 @@ impl<L: Link> Life<L> {
         if !self.unsent.is_empty() || self.catching_up.is_some() {
             return Ok(());
         }
-        let mut tally = Tally::default();
-        let filled = self.reader.fill(&mut self.unsent, &mut tally);
-        let Tally { answered, frames, aside, ephemerals } = tally;
-        self.in_flight = self.in_flight.saturating_sub(answered);
-        self.asked_for_a_page &= self.in_flight > 0;
-        self.frames_sent.add(frames);
-        for (side, frame) in aside {
-            self.link.reply(side, frame);
+        let mut filled = self.fill_once();
+        // What left beside the stream left room for more.
+        while filled.1 && self.unsent.is_empty() {
+            filled = self.fill_once();
         }
-        self.show(ephemerals);
-        match filled {
+        match filled.0 {
             Filled::Enough => {}
             Filled::CatchUp { from } => {
                 let room = self.place.room.clone();
@@ -274,6 +269,22 @@ impl<L: Link> Life<L> {
             Filled::Close(closing) => return Err(Ending::Ours { gone: Gone::Lost, closing }),
         }
         Ok(())
+    }
+
+    /// Says what was found, and whether there were ephemerals.
+    fn fill_once(&mut self) -> (Filled, bool) {
+        let mut tally = Tally::default();
+        let filled = self.reader.fill(&mut self.unsent, &mut tally);
+        let Tally { answered, frames, aside, ephemerals } = tally;
+        self.in_flight = self.in_flight.saturating_sub(answered);
+        self.asked_for_a_page &= self.in_flight > 0;
+        self.frames_sent.add(frames);
+        for (side, frame) in aside {
+            self.link.reply(side, frame);
+        }
+        let had_ephemerals = !ephemerals.is_empty();
+        self.show(ephemerals);
+        (filled, had_ephemerals)
     }
 
     /// Sends what may be dropped: as datagrams where there are any, else behind nothing else.

@@ -31,7 +31,8 @@ struct Socket {
 
 impl Wire for Socket {
     fn try_write(&self, unsent: &mut Unsent) -> bool {
-        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
             meanwhile();
         }
         let takes = self.takes.load(Ordering::Relaxed) as usize;
@@ -261,6 +262,29 @@ fn what_leaves_beside_the_stream_does_and_other_streams_are_the_sessions() {
     let mut tally = Tally::default();
     fix.reader.fill(&mut fix.unsent, &mut tally);
     assert_eq!((tally.answered, tally.aside), (1, vec![(Side(7), "answer".into())]));
+}
+
+#[test]
+fn what_may_be_dropped_is_shown_to_the_last_of_it() {
+    let mut fix = Fixture::lent(Some(PresenceWish::Count));
+    *fix.socket.datagrams.lock().unwrap() = Some(Vec::new());
+    for number in 0..400 {
+        let (from, kind, key) = (Sid(2), BodyKind::Json, format!("{number}"));
+        fix.ring.show(Ephemeral { from, key, kind, body: vec![b'x'; 100].into() });
+    }
+    fix.serve();
+    assert_eq!(fix.socket.datagrams.lock().unwrap().as_ref().map(Vec::len), Some(400));
+}
+
+#[test]
+fn a_transport_that_fails_is_its_sessions_trouble_alone() {
+    let mut fix = Fixture::lent(None);
+    *fix.socket.meanwhile.lock().unwrap() = Some(Box::new(|| panic!("a bug of the transport's")));
+    fix.hear(1);
+    assert_eq!((fix.taken().as_str(), fix.woken()), ("", 1));
+    assert_eq!(fix.recall(), Poll::Ready(0));
+    let rest: Vec<u8> = fix.unsent.iter().flatten().copied().collect();
+    assert_eq!(text(&rest), "1");
 }
 
 #[test]

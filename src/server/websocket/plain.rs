@@ -15,6 +15,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::Stream;
 use crate::outbox::{PIECES, Unsent, Wire};
 
+/// Without waiting, and without a signal where one could come: std switches that off on macOS.
+#[cfg(not(target_vendor = "apple"))]
+const NOW: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+#[cfg(target_vendor = "apple")]
+const NOW: SendFlags = SendFlags::DONTWAIT;
+
 /// The link's end of it. It reads by tokio's half, which knows from a short read that there is no
 /// more, and asks the kernel once where a shared socket asks twice.
 pub(super) struct Plain {
@@ -42,15 +48,12 @@ impl From<TcpStream> for Plain {
 /// waits for it as always.
 impl Wire for Writing {
     fn try_write(&self, unsent: &mut Unsent) -> bool {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         while !unsent.is_empty() {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let count = unsent.slices(&mut pieces);
             let sent = match &pieces[..count] {
-                [piece] => send(self.socket(), piece, flags), // costs less than a list of one
-                pieces => {
-                    sendmsg(self.socket(), pieces, &mut SendAncillaryBuffer::default(), flags)
-                }
+                [piece] => send(self.socket(), piece, NOW), // costs less than a list of one
+                pieces => sendmsg(self.socket(), pieces, &mut SendAncillaryBuffer::default(), NOW),
             };
             match sent {
                 Ok(count) if count > 0 => unsent.advance(count),

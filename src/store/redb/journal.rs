@@ -75,7 +75,7 @@ pub fn run(shared: &Shared, full: Option<Error>) {
 
 /// How long to wait after a commit for more to come. While many rooms talk, each commit costs the
 /// same processor that serves them, and half as many with twice the records leave it more than
-/// they cost anybody in patience. A room that talks alone, or with a few others, never waits.
+/// they cost anybody in patience. While few talk nobody waits.
 fn pause(appends: usize, took: Duration) -> Duration {
     if appends < MANY { Duration::ZERO } else { took.min(LONGEST_PAUSE) }
 }
