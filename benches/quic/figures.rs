@@ -26,6 +26,7 @@ pub struct Seen {
 /// The names of columns, in the order that they are shown.
 const CPU: &str = "CPU s/M";
 const RATE: &str = "deliveries/s";
+const RECORD: &str = "bytes/record";
 const RECORDS: &str = "records/packet";
 const PACKET: &str = "bytes/packet";
 const ANSWERS: &str = "answers/delivery";
@@ -37,9 +38,10 @@ const WAITS: &str = "epoll_wait/delivery";
 const MISSING: &str = "missing %";
 const SEALING: &str = "crypto µs";
 const SHARE: &str = "crypto %";
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     CPU,
     RATE,
+    RECORD,
     RECORDS,
     PACKET,
     PACKETS_SENT,
@@ -66,6 +68,7 @@ impl Figures {
         let mut say = |name, value| self.sample(push, name_of(kind, carrier), name, value);
         say(CPU, cpu.as_secs_f64() * 1e6 / deliveries);
         say(RATE, deliveries / took.as_secs_f64());
+        say(RECORD, look.bytes as f64 / deliveries);
         say(RECORDS, deliveries / look.packets as f64);
         say(PACKET, look.packet_bytes as f64 / look.packets as f64);
         say(ANSWERS, look.answers as f64 / deliveries);
