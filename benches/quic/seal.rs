@@ -16,13 +16,13 @@ const KEYS: u32 = 1_000;
 
 const HEADER: [u8; 13] = [7; 13];
 
-fn keys(algorithm: &'static Algorithm) -> Vec<Box<LessSafeKey>> {
+fn keys(algorithm: &'static Algorithm) -> Vec<LessSafeKey> {
     let bytes = [7; 32];
     let key = |_| UnboundKey::new(algorithm, &bytes[..algorithm.key_len()]).unwrap();
-    (0..KEYS).map(|number| Box::new(LessSafeKey::new(key(number)))).collect()
+    (0..KEYS).map(|number| LessSafeKey::new(key(number))).collect()
 }
 
-fn turn<T>(of: &[Box<T>], number: u32) -> &T {
+fn turn<T>(of: &[T], number: u32) -> &T {
     &of[(number % KEYS) as usize]
 }
 
@@ -67,7 +67,7 @@ pub fn open(algorithm: &'static Algorithm, bytes: usize) -> f64 {
 
 /// What hides a packet's number.
 pub fn header() -> f64 {
-    let key = |_| Box::new(HeaderProtectionKey::new(&AES_128, &[7; 16]).unwrap());
+    let key = |_| HeaderProtectionKey::new(&AES_128, &[7; 16]).unwrap();
     let keys: Vec<_> = (0..KEYS).map(key).collect();
     let mut sample = [7; 16];
     best(|number| {
