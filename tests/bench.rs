@@ -116,6 +116,8 @@ fn connections_are_counted_up_to_the_upgrade_and_up_to_the_seat() {
                 assert_eq!(resumed > 0.0, handshake.starts_with("resumed"), "{row:#}");
             }
         }
+        let silent = row(&report, "accepted, and silent");
+        assert_eq!(figure(silent, "connections"), 30.0);
     }
 }
 
@@ -189,6 +191,57 @@ fn a_part_of_sleep_can_be_measured_alone_and_its_store_is_not_left_behind() {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("rooms are made")));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_is_empty(dir.path());
+}
+
+/// Each part of `growth` measures every size that it is asked for, and says what became of a cost.
+#[test]
+fn what_one_of_each_costs_is_measured_at_every_size() {
+    let report = run("growth --members 20 --rooms 10 --count 2000 --deliveries 200 --size 30");
+    for label in ["10 members", "20 members", "1 room", "10 rooms", "no attachments", "1 KiB each"]
+    {
+        let measured = row(&report, label);
+        assert!(figure(measured, "messages_per_s") > 0.0, "{measured:#}");
+        assert!(measured["pss_kib_per_member"].is_null(), "twenty are too few: {measured:#}");
+    }
+    for label in ["10 members", "20 members", "no attachments", "1 KiB each", "16 KiB each"] {
+        assert!(figure(row(&report, label), "join_p50_ms") > 0.0);
+    }
+    // A page of members ends at 64 KiB: all twenty-one and the reader fit, but for the largest.
+    let page = |label| figure(row(&report, label), "page_kib");
+    assert!(page("no attachments") < 10.0 && page("1 KiB each") > 20.0);
+    assert!((30.0..70.0).contains(&page("16 KiB each")), "{report:#}");
+
+    for label in ["0", "2", "200", "2,000"] {
+        let stored = row(&report, &format!("{label} messages stored"));
+        for cost in ["publish_p50_ms", "wake_p50_ms", "resume_p50_ms", "page_p50_ms"] {
+            assert!(figure(stored, cost) > 0.0, "{stored:#}");
+        }
+        assert!(figure(stored, "page_kib") > 5.0, "a hundred messages: {stored:#}");
+    }
+    assert!(figure(row(&report, "a wake, p50, none → 2,000 messages stored"), "times") > 0.0);
+    if cfg!(target_os = "linux") {
+        let delivery = row(&report, "CPU of a delivery, 10 → 20 members");
+        assert!(figure(delivery, "times") > 0.0);
+        assert!(figure(row(&report, "10 rooms"), "cpu_us_per_message") > 0.0);
+        let page = row(&report, "200 messages stored");
+        assert!(figure(page, "page_cpu_us") > 0.0, "{page:#}");
+    }
+}
+
+/// One part alone, and a long history that nobody wants any more while it is being made.
+#[test]
+fn a_part_of_growth_can_be_measured_alone_and_its_store_is_not_left_behind() {
+    let report = run("growth --only rooms --rooms 1 --deliveries 200");
+    assert_eq!(report["rows"].as_array().unwrap().len(), 2, "{report:#}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = bench(dir.path(), "growth --only history --count 100000000");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("messages are written")));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_is_empty(dir.path());

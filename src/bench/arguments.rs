@@ -44,6 +44,8 @@ pub struct Asked {
     pub push: Push,
     /// Connections, clients: what is counted and is no member of a crowd.
     pub count: usize,
+    /// Deliveries a second, where a case keeps them the same.
+    pub deliveries: usize,
     /// Parts of the case; empty for all of them.
     pub parts: Vec<String>,
     /// Settings of the gateway that is started.
@@ -182,6 +184,7 @@ impl Asked {
             size: count("size"),
             push: push(said)?,
             count: count("count"),
+            deliveries: count("deliveries"),
             parts: parts.map(|parts| parts.cloned().collect()).unwrap_or_default(),
             settings: settings(said)?,
         };
@@ -200,11 +203,11 @@ impl Asked {
         if !is_ours && self.from == From::Ourselves {
             return Err(Error::Nonsense("--peer needs --start or --connect"));
         }
-        if !is_ours && matches!(self.case, Case::Wake | Case::Sleep | Case::Storm) {
-            return Err(Error::Nonsense("only dormouse sleeps and resumes"));
+        if !is_ours && matches!(self.case, Case::Wake | Case::Sleep | Case::Storm | Case::Growth) {
+            return Err(Error::Nonsense("only dormouse sleeps, resumes and has pages"));
         }
-        if self.case == Case::Sleep && self.from != From::Ourselves {
-            return Err(Error::Nonsense("sleep starts a gateway for each of its parts"));
+        if matches!(self.case, Case::Sleep | Case::Growth) && self.from != From::Ourselves {
+            return Err(Error::Nonsense("this case starts a gateway for each of its parts"));
         }
         if self.transport == Transport::Datagram {
             match (self.case, self.push) {
@@ -322,6 +325,7 @@ mod tests {
             "fanout --transport datagram",
             "fanout --seconds 0",
             "sleep --connect 127.0.0.1:1",
+            "growth --connect 127.0.0.1:1",
         ] {
             assert!(read(line).is_err(), "{line}");
         }

@@ -54,6 +54,17 @@ impl Crowd {
         members: usize,
         stalled: Option<usize>,
     ) -> Result<Self, Error> {
+        Self::join_as(opener, load, [rooms, members], stalled, &Hello::default()).await
+    }
+
+    /// The same, where each says this hello, with a number of its own.
+    pub async fn join_as(
+        opener: &Rc<Opener>,
+        load: &Rc<Load>,
+        [rooms, members]: [usize; 2],
+        stalled: Option<usize>,
+        hello: &Hello,
+    ) -> Result<Self, Error> {
         let shared = Rc::new(Shared::default());
         let mut crowd = Self { shared: shared.clone(), members: JoinSet::new() };
         let gate = Arc::new(Semaphore::new(AT_ONCE));
@@ -63,9 +74,9 @@ impl Crowd {
             let stalls = place > 0 && stalled.is_some_and(|every| place % every == 0);
             let (opener, load, shared) = (opener.clone(), load.clone(), shared.clone());
             let gate = gate.clone();
+            let hello = Hello { member: number, ..hello.clone() };
             crowd.members.spawn_local(async move {
                 let entering = gate.acquire_owned().await;
-                let hello = Hello { member: number, ..Hello::default() };
                 let buffer = stalls.then_some(LITTLE);
                 let connected = Member::connect(&opener, &load, room, Some(&hello), buffer).await;
                 let mut member = match connected {

@@ -48,6 +48,8 @@ pub enum Said {
     Joined,
     /// Its room sleeps.
     Asleep,
+    /// A page that it asked for has come, and has so many bytes.
+    Page(usize),
     /// Its connection ended.
     Ended(String),
 }
@@ -90,10 +92,6 @@ impl Member {
         let opened = opener.open(&door).await?;
         let mouth = Rc::new(Mouth::default());
         let said = hello.and_then(|hello| load.dialect.hello(name, hello));
-        if let Some(said) = said {
-            let (framing, opcode) = (load.transport.framing(), load.dialect.opcode());
-            mouth.say(|unsent| put(framing, opcode, said.as_bytes(), unsent));
-        }
         let joined = load.dialect.joins_by_connecting().then_some(Said::Joined);
         let mut member = Self {
             line: opened.line,
@@ -108,6 +106,9 @@ impl Member {
             welcome: None,
             resumed: opened.resumed,
         };
+        if let Some(said) = said {
+            member.say(&said);
+        }
         let used = member.frames(&opened.read);
         member.kept.extend_from_slice(&opened.read[used..]);
         Ok(member)
@@ -128,10 +129,33 @@ impl Member {
         loop {
             match self.next().await {
                 Said::Joined => return Ok(()),
-                Said::Asleep => {}
+                Said::Asleep | Said::Page(_) => {}
                 Said::Ended(why) => return Err(why),
             }
         }
+    }
+
+    /// Asks for a page, and lives until it has come: its bytes; else why it did not.
+    pub async fn ask(&mut self, request: &str) -> Result<usize, String> {
+        self.say(request);
+        loop {
+            match self.next().await {
+                Said::Page(bytes) => return Ok(bytes),
+                Said::Joined | Said::Asleep => {}
+                Said::Ended(why) => return Err(why),
+            }
+        }
+    }
+
+    /// Says goodbye, so that its seat ends with its connection.
+    pub async fn leave(mut self) {
+        self.say("{\"type\":\"bye\"}");
+        self.stay().await;
+    }
+
+    fn say(&self, frame: &str) {
+        let (framing, opcode) = (self.load.transport.framing(), self.load.dialect.opcode());
+        self.mouth.say(|unsent| put(framing, opcode, frame.as_bytes(), unsent));
     }
 
     /// Lives until its connection ends, and says why.
@@ -252,6 +276,7 @@ impl Member {
             Heard::Joined => self.said.push_back(Said::Joined),
             Heard::Welcome(json) => self.welcome = Some(json.to_vec()),
             Heard::Asleep => self.said.push_back(Said::Asleep),
+            Heard::Page(page) => self.said.push_back(Said::Page(page.len())),
             Heard::Wants(answer) => {
                 let (framing, opcode) = (load.transport.framing(), load.dialect.opcode());
                 self.mouth.say(|unsent| put(framing, opcode, answer.as_bytes(), unsent));

@@ -1,10 +1,12 @@
 //! What a connection costs: up to the upgrade, which any server has, and up to a seat in a room,
-//! which ours has on disk by then.
+//! which ours has on disk by then. Beside them what it costs over TCP that nothing is said at all:
+//! to accept it, and to begin to wait for its first byte.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -25,6 +27,10 @@ const AT_ONCE: usize = 32;
 
 /// And how many that resume TLS: a client keeps no more than a few tickets of one server.
 const RESUME_AT_ONCE: usize = 4;
+
+/// Silent connections that are open at once: fewer than a listener's backlog, and than the places
+/// a server has for those who have not said what they want.
+const SILENT: usize = 100;
 
 /// Members of a room.
 const TOGETHER: usize = 20;
@@ -54,7 +60,58 @@ pub(super) async fn measure(
             tokio::time::sleep(FORGETTING).await;
         }
     }
+    if !asked.transport.is_quic() {
+        progress(ACCEPTED.to_owned());
+        report.rows.push(accept(asked, subject).await?.labelled(ACCEPTED.to_owned()));
+    }
     Ok(())
+}
+
+const ACCEPTED: &str = "accepted, and silent";
+
+/// Connections that say nothing. The one behind each hundred of them asks for an upgrade: with
+/// its answer all before it are accepted, for that goes by turns.
+async fn accept(asked: &Asked, subject: &Subject) -> Result<Row, Error> {
+    let load = Load::new(dialect(asked), asked.transport, "door", 1, 0);
+    let opener = Rc::new(Opener::new(subject.address, asked.transport, true));
+    let _first = one(&opener, &load, 0, false).await?;
+    let cpu = || subject.processes.as_ref().and_then(Processes::cpu);
+    let (mut made, mut spent, mut answers) = (0, None, None);
+    while made < asked.count {
+        let count = SILENT.min(asked.count - made);
+        let mut silent = Vec::with_capacity(count);
+        let before = cpu();
+        for number in 0..count {
+            let stream = TcpStream::connect(subject.address).await;
+            silent.push(stream.map_err(|source| Error::Connect { member: number, source })?);
+        }
+        made += count;
+        let answered = one(&opener, &load, 0, false).await?;
+        let between = cpu();
+        // What the one that asked has cost is what another one costs.
+        let asking = one(&opener, &load, 0, false).await?;
+        let used = before.zip(between.clone()).map(|(before, after)| after.since(&before));
+        add(&mut spent, used);
+        add(&mut answers, between.zip(cpu()).map(|(before, after)| after.since(&before)));
+        drop((silent, answered, asking));
+        tokio::time::sleep(FORGETTING / 10).await;
+    }
+    let spent = spent.zip(answers).map(|(spent, answers)| spent.saturating_sub(answers));
+    let mut row = Row::default();
+    // A client is connected before it is accepted, so how long that takes is the kernel's to say.
+    row.count("connections", made as u64)
+        .add("connections_per_s", None)
+        .add("cpu_ms_per_1000", spent.map(|cpu| cpu.as_secs_f64() * 1e6 / made as f64))
+        .quantiles(&Histogram::default())
+        .count("at_once", 1)
+        .count("resumed", 0);
+    Ok(row)
+}
+
+fn add(sum: &mut Option<Duration>, more: Option<Duration>) {
+    if let Some(more) = more {
+        *sum = Some(sum.unwrap_or_default() + more);
+    }
 }
 
 async fn connect(

@@ -2,6 +2,7 @@
 
 mod connect;
 mod fanout;
+mod growth;
 mod idle;
 mod sleep;
 mod slow;
@@ -34,6 +35,8 @@ pub enum Case {
     Storm,
     /// Members that do not read.
     Slow,
+    /// More of everything.
+    Growth,
 }
 
 /// A number that a case takes: its name, its default, what it is.
@@ -43,7 +46,7 @@ const SIZE: Number = ("size", 100, "Bytes of a message");
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Fanout,
         Self::Rooms,
         Self::Connect,
@@ -52,6 +55,7 @@ impl Case {
         Self::Sleep,
         Self::Storm,
         Self::Slow,
+        Self::Growth,
     ];
 
     /// As it is written on the command line.
@@ -65,6 +69,7 @@ impl Case {
             Self::Sleep => "sleep",
             Self::Storm => "storm",
             Self::Slow => "slow",
+            Self::Growth => "growth",
         }
     }
 
@@ -82,6 +87,9 @@ impl Case {
             Self::Storm => "Clients that come back all at once for what they missed",
             Self::Slow => {
                 "A room in which one member in ten reads nothing, beside one in which all do"
+            }
+            Self::Growth => {
+                "What one of each costs as there are more: members, rooms, history, attachments"
             }
         }
     }
@@ -112,6 +120,13 @@ impl Case {
                 ("count", 100, "Messages that each of them missed"),
                 SIZE,
             ],
+            Self::Growth => &[
+                ("members", 10_000, "Members of the largest room"),
+                ("rooms", 10_000, "Rooms at most"),
+                ("count", 1_000_000, "Messages of the longest history"),
+                ("deliveries", 20_000, "Deliveries a second; in many rooms a tenth of it"),
+                SIZE,
+            ],
         }
     }
 
@@ -119,6 +134,7 @@ impl Case {
     pub(super) fn parts(self) -> &'static [&'static str] {
         match self {
             Self::Sleep => &sleep::PARTS,
+            Self::Growth => &growth::PARTS,
             _ => &[],
         }
     }
@@ -128,7 +144,9 @@ impl Case {
         match self {
             Self::Fanout | Self::Slow => Some(16),
             Self::Rooms => Some(64),
-            Self::Connect | Self::Idle | Self::Wake | Self::Sleep | Self::Storm => None,
+            Self::Connect | Self::Idle | Self::Wake | Self::Sleep | Self::Storm | Self::Growth => {
+                None
+            }
         }
     }
 
@@ -147,8 +165,11 @@ impl Case {
 
     /// Does it.
     pub(super) async fn measure(self, asked: &Asked, report: &mut Report) -> Result<(), Error> {
-        if self == Self::Sleep {
-            return sleep::measure(asked, report).await; // each of its parts has a server
+        match self {
+            // Each of their parts has a server.
+            Self::Sleep => return sleep::measure(asked, report).await,
+            Self::Growth => return growth::measure(asked, report).await,
+            _ => {}
         }
         let subject = &self.subject(asked, &mut report.said)?;
         match self {
@@ -156,7 +177,7 @@ impl Case {
             Self::Connect => connect::measure(asked, subject, report).await,
             Self::Idle => idle::measure(asked, subject, report).await,
             Self::Wake => wake::measure(asked, subject, report).await,
-            Self::Sleep => unreachable!("it was measured above"),
+            Self::Sleep | Self::Growth => unreachable!("they were measured above"),
             Self::Storm => storm::measure(asked, subject, report).await,
             Self::Slow => slow::measure(asked, subject, report).await,
         }

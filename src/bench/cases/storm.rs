@@ -101,7 +101,7 @@ async fn leave(opener: &Rc<Opener>, load: &Rc<Load>, asked: &Asked) -> Result<Ve
     let hello = |number| Hello { member: number, ..Hello::default() };
     let members = come(opener, load, asked, hello).await?;
     let returns = members.iter().map(|member| {
-        let welcome = member.welcome.as_deref().and_then(returns);
+        let welcome = member.welcome.as_deref().and_then(Returns::from_welcome);
         welcome.ok_or(Error::NotOpen("a welcome did not say how to return".to_owned()))
     });
     let returns = returns.collect();
@@ -170,29 +170,4 @@ async fn come(
     }
     members.sort_by_key(|(number, _)| *number);
     Ok(members.into_iter().map(|(_, member)| member).collect())
-}
-
-/// How to return, from a welcome.
-fn returns(welcome: &[u8]) -> Option<Returns> {
-    let welcome: serde_json::Value = serde_json::from_slice(welcome).ok()?;
-    let position = welcome.get("position")?;
-    Some(Returns {
-        session: welcome.get("session")?.as_str()?.to_owned(),
-        epoch: position.get("epoch")?.as_str()?.to_owned(),
-        seq: position.get("seq")?.as_u64()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_welcome_says_how_to_return() {
-        let welcome =
-            br#"{"type":"welcome","session":"s","position":{"epoch":"e","seq":7},"count":1}"#;
-        let expected = Returns { session: "s".to_owned(), epoch: "e".to_owned(), seq: 7 };
-        assert_eq!(returns(welcome), Some(expected));
-        assert_eq!(returns(b"{}"), None);
-    }
 }

@@ -170,7 +170,7 @@ async fn watch(
                     tells.asleep.set(true);
                     tells.changed.notify_one();
                 }
-                Said::Joined => {}
+                Said::Joined | Said::Page(_) => {}
                 Said::Ended(_) => return,
             }
         }

@@ -30,6 +30,10 @@ impl Dialect for Dormouse {
         let mut frame = json!({
             "type": "hello", "name": name, "history": 0, "presence": "count", "watch": hello.watches,
         });
+        if hello.attachment > 0 {
+            // As JSON it is a text, whose quotes count.
+            frame["attachment"] = "a".repeat(hello.attachment.saturating_sub(2)).into();
+        }
         if let Some(returns) = &hello.returns {
             frame["session"] = returns.session.as_str().into();
             frame["since"] = json!({ "epoch": returns.epoch, "seq": returns.seq });
@@ -95,6 +99,7 @@ fn besides<'a>(kind: &[u8], body: &'a [u8]) -> Heard<'a> {
     match kind {
         b"live" => Heard::Joined,
         b"welcome" => Heard::Welcome(body),
+        b"page" | b"members" => Heard::Page(body),
         b"close" | b"error" => Heard::Ends(body),
         b"room" if body.starts_with(b"{\"type\":\"room\",\"state\":\"asleep\"") => Heard::Asleep,
         _ => Heard::Else,
@@ -119,6 +124,7 @@ mod tests {
         assert_eq!(heard("{\"type\":\"ok\",\"seq\":1,\"dup\":false}"), "Else");
         assert_eq!(heard("{\"type\":\"room\",\"state\":\"asleep\"}"), "Asleep");
         assert_eq!(heard("{\"type\":\"room\",\"state\":\"awake\",\"woke_in_us\":1}"), "Else");
+        assert_eq!(heard(&v1::page_json(Some(1), [], false)), "Page");
         assert_eq!(heard("not even JSON"), "Else");
         let close = ServerFrame::Close { code: 4000, reason: "drain", retry_after: None };
         assert_eq!(heard(&close.to_json()), "Ends");

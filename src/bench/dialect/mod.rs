@@ -71,6 +71,8 @@ pub struct Hello {
     pub member: usize,
     /// To be told when the room sleeps.
     pub watches: bool,
+    /// Bytes of its attachment; none when 0.
+    pub attachment: usize,
     /// What an earlier connection was told, to go on from there.
     pub returns: Option<Returns>,
 }
@@ -86,6 +88,19 @@ pub struct Returns {
     pub seq: u64,
 }
 
+impl Returns {
+    /// As a welcome told it.
+    pub fn from_welcome(welcome: &[u8]) -> Option<Self> {
+        let welcome: serde_json::Value = serde_json::from_slice(welcome).ok()?;
+        let position = welcome.get("position")?;
+        Some(Self {
+            session: welcome.get("session")?.as_str()?.to_owned(),
+            epoch: position.get("epoch")?.as_str()?.to_owned(),
+            seq: position.get("seq")?.as_u64()?,
+        })
+    }
+}
+
 /// What a server said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
@@ -97,6 +112,8 @@ pub enum Heard<'a> {
     Welcome(&'a [u8]),
     /// The room sleeps.
     Asleep,
+    /// What was asked for: a page of the log, or of who is here.
+    Page(&'a [u8]),
     /// It wants this answer.
     Wants(&'static str),
     /// It ends the connection, for this reason.
@@ -161,6 +178,15 @@ mod tests {
         assert_eq!((message.len(), stamp(&message)), (LEAST_BYTES, Some(5)));
         assert_eq!(stamp(b"@12"), None);
         assert_eq!(stamp(b"@12345678901234x6"), None);
+    }
+
+    #[test]
+    fn a_welcome_says_how_to_return() {
+        let welcome =
+            br#"{"type":"welcome","session":"s","position":{"epoch":"e","seq":7},"count":1}"#;
+        let expected = Returns { session: "s".to_owned(), epoch: "e".to_owned(), seq: 7 };
+        assert_eq!(Returns::from_welcome(welcome), Some(expected));
+        assert_eq!(Returns::from_welcome(b"{}"), None);
     }
 
     /// What each dialect hears in what its own server would say.

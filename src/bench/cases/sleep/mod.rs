@@ -54,7 +54,7 @@ pub(super) async fn measure(asked: &Asked, report: &mut Report) -> Result<(), Er
 }
 
 /// As many connections as were asked for, or as a process may have files open.
-fn connections(asked: usize, said: &mut Vec<String>) -> usize {
+pub(super) fn connections(asked: usize, said: &mut Vec<String>) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let most = limit.map_or(usize::MAX, |limit| limit as usize).saturating_sub(OTHER_FILES).max(1);
     if asked > most {

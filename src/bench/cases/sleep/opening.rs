@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::bench::arguments::Asked;
@@ -29,15 +28,6 @@ struct Opened {
     rss_kib: Option<u64>,
 }
 
-/// Told to stop when nobody waits any more.
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 pub(super) async fn measure(asked: &Asked, report: &mut Report) -> Result<(), Error> {
     let empty = Arc::new(Folder::new()?);
     open(asked, &empty, report).await?; // makes it
@@ -46,7 +36,8 @@ pub(super) async fn measure(asked: &Asked, report: &mut Report) -> Result<(), Er
     let folder = Arc::new(Folder::new()?);
     let begun = Instant::now();
     progress(format!("{} rooms are made, and sent to sleep", asked.rooms));
-    make(&folder, asked.rooms).await?;
+    let (holds, rooms) = (folder.clone(), asked.rooms);
+    dormitory::beside(move |stop| dormitory::fill(&holds.store(), rooms, stop, &progress)).await?;
     let made_in = begun.elapsed();
     progress("the gateway opens".to_owned());
     forget(&folder.store());
@@ -78,16 +69,6 @@ pub(super) async fn measure(asked: &Asked, report: &mut Report) -> Result<(), Er
 const MIB: f64 = (1 << 20) as f64;
 
 const FILES: [&str; 2] = ["rooms.redb", "journal.redb"];
-
-/// Makes the store beside everything else, so that an interrupt is heard.
-async fn make(folder: &Arc<Folder>, rooms: usize) -> Result<(), Error> {
-    let stop = Stop(Arc::default());
-    let (folder, stopped) = (folder.clone(), stop.0.clone());
-    let fill = move || dormitory::fill(&folder.store(), rooms, &stopped, &progress);
-    let filled = tokio::task::spawn_blocking(fill).await.map_err(std::io::Error::other)?;
-    drop(stop);
-    Ok(filled.map_err(std::io::Error::other)?)
-}
 
 /// Opens a gateway there until it says that it is ready, and lets it leave in order.
 async fn open(asked: &Asked, folder: &Arc<Folder>, report: &mut Report) -> Result<Opened, Error> {
