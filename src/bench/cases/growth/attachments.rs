@@ -1,7 +1,9 @@
 //! A room whose members keep more and more beside their names.
 
+use std::time::Instant;
+
 use super::guest::{Repeated, arrive, guests};
-use super::{Growth, MANY, Place, each_kib, warn};
+use super::{Growth, MANY, Place, warn};
 use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
 use crate::bench::dialect::Hello;
@@ -30,23 +32,23 @@ pub(super) async fn measure(
     let (mut deliveries, mut joins, mut pages) = (Vec::new(), Vec::new(), Vec::new());
     for (attachment, label) in SIZES {
         progress(label.to_owned());
-        let place = Place::open(asked, members, None, report).await?;
-        let before = place.settled_kib(asked).await?;
+        let place = Place::open(asked, None, report).await?;
+        let before = place.before_kib(asked).await?;
         let load = place.load(asked, "seats", 1);
         let hello = Hello { attachment, member: 1, ..Hello::default() };
         let crowd = Crowd::join_as(&place.opener, &load, [1, members], None, &hello).await?;
-        let after = place.settled_kib(asked).await?;
+        let memory = place.each_kib(asked, before, members).await;
 
         let listening = place.load(asked, "seats", 1);
         let join = guests(&place, &listening, &hello, asked.each / 2).await?;
         let (mut reader, _) = arrive(&place, &listening, 0, &hello).await?;
-        let (mut page, mut bytes, begun) = (Repeated::default(), 0, std::time::Instant::now());
+        let (mut page, mut bytes, begun) = (Repeated::default(), 0, Instant::now());
         let used = place.cpu();
         for asked_for in 0..PAGES {
             if asked_for > 0 && begun.elapsed() > asked.each / 2 {
                 break;
             }
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             bytes = reader.ask(PAGE).await.map_err(Error::SentAway)?;
             page.add(begun.elapsed(), None);
         }
@@ -61,7 +63,7 @@ pub(super) async fn measure(
         row.add("messages_per_s", outcome.messages as f64 / outcome.took.as_secs_f64())
             .add("deliveries_per_s", outcome.deliveries as f64 / outcome.took.as_secs_f64())
             .add("cpu_us_per_delivery", cpu)
-            .add("pss_kib_per_seat", each_kib(before, after, members))
+            .add("pss_kib_per_seat", memory)
             .add("join_p50_ms", join.p50_ms())
             .add("join_cpu_us", join.cpu_us())
             .add("page_p50_ms", page.p50_ms())

@@ -10,8 +10,12 @@ use crate::bench::histogram::Histogram;
 use crate::bench::load::Load;
 use crate::bench::member::Member;
 
-/// As many joins are enough.
-const MOST: usize = 300;
+/// How long guests come one after the other: well below the 100 ms that changes of who is here are
+/// gathered for (`presence_every`). Whoever has left by then was not here, and nobody is told.
+const COMING: Duration = Duration::from_millis(50);
+
+/// After so long everybody has been told of what changed before.
+const TOLD: Duration = Duration::from_millis(300);
 
 /// What was done again and again, one at a time.
 #[derive(Default)]
@@ -62,23 +66,44 @@ pub async fn arrive(
     Ok((member, begun.elapsed()))
 }
 
-/// Guests of the load's first room: each comes when the one before has left. The server's time
-/// is that of their connecting and leaving, too.
-///
-/// Whoever has left before anybody was told that they are here was not here, so the others hear
-/// nothing of them.
+/// Guests of the load's first room: once everybody was told of what was before, a few come, each
+/// when the one before has left; and so on. The server's time is that of their connecting and
+/// leaving, too, and not that of telling the others.
 pub async fn guests(
     place: &Place,
     load: &Rc<Load>,
     hello: &Hello,
     each: Duration,
 ) -> Result<Repeated, Error> {
-    let (mut repeated, begun, before) = (Repeated::default(), Instant::now(), place.cpu());
-    while repeated.count == 0 || (begun.elapsed() < each && repeated.count < MOST as u64) {
-        let (member, took) = arrive(place, load, 0, hello).await?;
-        repeated.add(took, None);
-        member.leave().await;
+    let (mut repeated, begun) = (Repeated::default(), Instant::now());
+    while repeated.count == 0 || begun.elapsed() < each {
+        tokio::time::sleep(TOLD).await;
+        let (first, before) = (Instant::now(), place.cpu());
+        while first.elapsed() < COMING {
+            let (member, took) = arrive(place, load, 0, hello).await?;
+            repeated.add(took, None);
+            member.leave().await;
+        }
+        repeated.add_cpu(place.since(before));
     }
-    repeated.add_cpu(place.since(before));
     Ok(repeated)
+}
+
+/// The server's time, in microseconds, for one who comes and stays until everybody was told, and
+/// leaves, which everybody is told, too.
+pub async fn telling(
+    place: &Place,
+    load: &Rc<Load>,
+    hello: &Hello,
+    each: Duration,
+) -> Result<Option<f64>, Error> {
+    let (mut count, begun, before) = (0, Instant::now(), place.cpu());
+    while count == 0 || begun.elapsed() < each {
+        let (member, _) = arrive(place, load, 0, hello).await?;
+        tokio::time::sleep(TOLD).await;
+        member.leave().await;
+        tokio::time::sleep(TOLD).await;
+        count += 1;
+    }
+    Ok(place.since(before).map(|cpu| cpu.as_secs_f64() * 1e6 / f64::from(count)))
 }

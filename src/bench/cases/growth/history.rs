@@ -33,7 +33,7 @@ const PUBLISHES: usize = 20;
 const TIMES: usize = 5;
 
 /// As many kinds are measured, so a round of all of them has the time of as many measurements.
-const KINDS: u32 = 4;
+const KINDS: usize = 4;
 
 /// How long a message may take.
 const HEARING: Duration = Duration::from_secs(30);
@@ -51,7 +51,19 @@ struct Found {
     page_bytes: usize,
 }
 
-/// One room, who speaks in it, and who comes back to it.
+impl Found {
+    /// What was done in it, each under its name.
+    fn kinds(&self) -> [(&'static str, &Repeated); KINDS] {
+        [
+            ("a publish, p50", &self.publish),
+            ("a wake, p50", &self.wake),
+            ("a resume of 100, p50", &self.resume),
+            ("a page from the beginning, p50", &self.page),
+        ]
+    }
+}
+
+/// One room, and who comes back to it.
 struct Room {
     number: usize,
     returns: Returns,
@@ -70,7 +82,7 @@ pub(super) async fn measure(
     progress(format!("{} messages are written", sizes.iter().sum::<usize>()));
     make(&folder, &sizes).await?;
     let made_in = begun.elapsed();
-    let place = Place::open(asked, sizes.len(), Some(folder.clone()), report).await?;
+    let place = Place::open(asked, Some(folder.clone()), report).await?;
 
     let speaking = place.load(asked, NAME, sizes.len());
     let mut speakers = JoinSet::new();
@@ -80,7 +92,7 @@ pub(super) async fn measure(
     }
     let listening = place.load(asked, NAME, sizes.len());
     let (begun, mut rounds) = (Instant::now(), 0);
-    while rounds == 0 || begun.elapsed() < asked.each * KINDS {
+    while rounds == 0 || begun.elapsed() < asked.each * KINDS as u32 {
         for room in &mut rooms {
             round(&place, &speaking, &listening, room).await?;
         }
@@ -112,15 +124,11 @@ pub(super) async fn measure(
     report.rows.push(row);
 
     let to = format!("{} messages stored", written(asked.count));
-    let kinds: [(&str, fn(&Found) -> &Repeated); 4] = [
-        ("a publish, p50", |found| &found.publish),
-        ("a wake, p50", |found| &found.wake),
-        ("a resume of 100, p50", |found| &found.resume),
-        ("a page from the beginning, p50", |found| &found.page),
-    ];
-    for (cost, of) in kinds {
-        let costs: Vec<_> = rooms.iter().map(|room| of(&room.found).p50_ms()).collect();
-        growth.compare(cost, "none", &to, &costs);
+    for kind in 0..KINDS {
+        let costs = rooms.iter().map(|room| room.found.kinds()[kind]);
+        let (names, costs): (Vec<_>, Vec<_>) =
+            costs.map(|(name, cost)| (name, cost.p50_ms())).unzip();
+        growth.compare(names[0], "none", &to, &costs);
     }
     Ok(())
 }

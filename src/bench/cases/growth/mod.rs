@@ -28,7 +28,7 @@ use crate::bench::pressure::Outcome;
 use crate::bench::process::{Cpu, Processes};
 use crate::bench::subject::{Needs, Subject};
 use crate::bench::wire::Opener;
-use crate::bench::{Error, dormitory};
+use crate::bench::{Error, dormitory, progress};
 
 /// What may be measured alone.
 pub const PARTS: [&str; 4] = ["members", "rooms", "history", "attachments"];
@@ -40,8 +40,18 @@ const SETTINGS: [(&str, &str); 2] = [("room-sleep-after", "10m"), ("session-ping
 /// its first members, and so do its allocator's caches.
 const EARLY: [usize; 2] = [10, 20];
 
-/// How long a gateway may take to let go of what joining needed.
+/// The store's caches are bounded whatever there is more of, and would be divided among too few:
+/// where memory is looked at they are as small as they may be.
+const SMALL: [(&str, &str); 2] = [("store-rooms-cache", "1MiB"), ("store-journal-cache", "1MiB")];
+
+/// The most members that a room may be set to have.
+const ROOM: usize = 32_768;
+
+/// How long a gateway is left alone before it is looked at as it is with few.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// The allocator gives back within ten seconds what nobody uses any more.
+const GIVING_BACK: Duration = Duration::from_secs(12);
 
 /// Of fewer, what the allocator takes and gives would be divided.
 const MANY: usize = 1_000;
@@ -112,18 +122,19 @@ struct Place {
 }
 
 impl Place {
-    /// Opens one for so many connections.
+    /// Opens one, on this store if there is one.
     async fn open(
         asked: &Asked,
-        connections: usize,
         folder: Option<Arc<Folder>>,
         report: &mut Report,
     ) -> Result<Self, Error> {
+        let connections = asked.members.max(asked.rooms) + 10_000;
         let mut needs = vec![
-            ("room-members", (connections + 1_000).to_string()),
-            ("gateway-connections", (connections + 10_000).to_string()),
+            ("room-members", (asked.members + MANY).min(ROOM).to_string()),
+            ("gateway-connections", connections.to_string()),
         ];
-        let settings = SETTINGS.iter().chain(&dormitory::ALL_HISTORY);
+        let special = if folder.is_some() { dormitory::ALL_HISTORY } else { SMALL };
+        let settings = SETTINGS.iter().chain(&special);
         needs.extend(settings.map(|(name, value)| (*name, (*value).to_owned())));
         let needs = Needs { settings: &needs, folder, operator: true };
         let subject = Subject::open(asked, needs, &mut report.said)?;
@@ -149,19 +160,27 @@ impl Place {
         Some(self.cpu()?.since(&before?))
     }
 
-    /// Its memory once it has settled.
-    async fn settled_kib(&self, asked: &Asked) -> Result<Option<u64>, Error> {
+    /// Its memory with those who came early alone.
+    async fn before_kib(&self, asked: &Asked) -> Result<Option<u64>, Error> {
         tokio::time::sleep(SETTLING.min(asked.each)).await;
         self.early.well()?;
-        let memory = self.subject.processes.as_ref().and_then(Processes::memory);
-        Ok(memory.map(|memory| memory.pss_kib))
+        Ok(self.pss_kib())
     }
-}
 
-/// What each of so many more takes, where they are enough to say.
-fn each_kib(before: Option<u64>, after: Option<u64>, count: usize) -> Option<f64> {
-    let more = after? as f64 - before? as f64;
-    (count >= MANY).then_some(more / count as f64)
+    /// What each of so many more takes than there was before, where they are enough to say.
+    async fn each_kib(&self, asked: &Asked, before: Option<u64>, count: usize) -> Option<f64> {
+        if count < MANY {
+            return None;
+        }
+        progress(format!("{} of them rest", written(count)));
+        tokio::time::sleep(GIVING_BACK.min(asked.each * 3)).await;
+        Some((self.pss_kib()? as f64 - before? as f64) / count as f64)
+    }
+
+    fn pss_kib(&self) -> Option<u64> {
+        let memory = self.subject.processes.as_ref().and_then(Processes::memory);
+        memory.map(|memory| memory.pss_kib)
+    }
 }
 
 /// Says what a reader should know of a load before believing its figures.
@@ -190,12 +209,5 @@ mod tests {
     #[test]
     fn numbers_have_a_comma_for_each_thousand() {
         assert_eq!([0, 100, 1_000, 1_000_000].map(written), ["0", "100", "1,000", "1,000,000"]);
-    }
-
-    #[test]
-    fn few_have_no_memory_of_their_own_to_tell() {
-        assert_eq!(each_kib(Some(10_000), Some(14_000), MANY), Some(4.0));
-        assert_eq!(each_kib(Some(10_000), Some(14_000), MANY - 1), None);
-        assert_eq!(each_kib(None, Some(14_000), MANY), None);
     }
 }

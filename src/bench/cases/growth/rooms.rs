@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Growth, Place, each_kib, sizes, warn, written};
+use super::{Growth, Place, sizes, warn, written};
 use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
 use crate::bench::figures::{Report, Row, per_million};
@@ -33,15 +33,15 @@ pub(super) async fn measure(
             rooms => format!("{} rooms", written(*rooms)),
         };
         progress(label.clone());
-        let place = Place::open(asked, *rooms, None, report).await?;
-        let before = place.settled_kib(asked).await?;
+        let place = Place::open(asked, None, report).await?;
+        let before = place.before_kib(asked).await?;
         let load = place.load(asked, "room", *rooms);
         let crowd = Crowd::join(&place.opener, &load, *rooms, 1, None).await?;
         load.rooms().iter().for_each(|room| load.publish(room, Instant::now()));
         if !load.settle(HEARING).await {
             return Err(Error::Patience("every room to hear a message".to_owned()));
         }
-        let after = place.settled_kib(asked).await?;
+        let memory = place.each_kib(asked, before, *rooms).await;
         let outcome = press(&load, &crowd, &place.subject, Push::Rate(per_s), asked.each).await?;
         warn(&label, &outcome, per_s, report);
 
@@ -50,7 +50,7 @@ pub(super) async fn measure(
         row.add("messages_per_s", outcome.messages as f64 / outcome.took.as_secs_f64())
             .add("cpu_us_per_message", cpu)
             .quantiles(&outcome.latencies)
-            .add("pss_kib_per_room", each_kib(before, after, *rooms));
+            .add("pss_kib_per_room", memory);
         report.rows.push(row);
         costs.push(cpu);
     }
