@@ -20,7 +20,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -51,11 +50,6 @@ const UNI_STREAMS: u32 = 3;
 /// Handshakes under way at once, as at the TCP door.
 const VISITORS: usize = 1_024;
 
-/// Packets that the kernel keeps for us while we are busy: one socket is for all clients, and a
-/// message to a thousand of them brings a thousand acknowledgements back. The usual default, 208
-/// KiB, has room for a few hundred, and lost them, and whatever clients said beside.
-const RECEIVE_BUFFER: usize = 4 << 20;
-
 /// Serves the WebTransport clients of one socket; ends when it is dropped.
 pub fn listen(
     cx: Arc<Context>,
@@ -67,8 +61,6 @@ pub fn listen(
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(Arc::new(transport(&cx.quic)));
     config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-    // A system may allow less (`net.core.rmem_max`): then it is as much as that.
-    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
     let visitors = Arc::new(Semaphore::new(VISITORS));
