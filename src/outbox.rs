@@ -241,10 +241,7 @@ impl Outbox {
         let mut private = self.private();
         change(&mut private);
         let waker = private.changed();
-        drop(private);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(private, waker);
     }
 
     /// Ready once, after something changed; with `ends_only` when the session is to end, only
@@ -266,6 +263,14 @@ impl Outbox {
     fn private(&self) -> MutexGuard<'_, Private> {
         // A panic in here would have to be in a collection's push: the queue is still whole.
         self.private.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes a session, with nothing locked.
+fn wake(private: MutexGuard<'_, Private>, waker: Option<Waker>) {
+    drop(private);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

@@ -21,6 +21,8 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 
+#[path = "../common/bare_quinn.rs"]
+mod bare_quinn;
 mod memory;
 mod people;
 mod server;

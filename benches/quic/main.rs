@@ -27,6 +27,8 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 
+#[path = "../common/bare_quinn.rs"]
+mod bare_quinn;
 mod cases;
 mod clients;
 mod figures;

@@ -2,22 +2,19 @@
 
 use std::future::poll_fn;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use socket2::SockRef;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::machine::{self, CLIENTS, SERVER};
-use super::{Carrier, Kind, PUBLISH_BYTES};
+use super::{Carrier, Kind, PUBLISH_BYTES, bare_quinn};
 
 /// How this program is asked to be the server of nothing but quinn.
 pub const BARE: &str = "--bare-quinn";
@@ -32,9 +29,6 @@ const LIFTED: &[&str] = &[
     "--room-members=10000",
     "--gateway-connections=20000",
 ];
-
-/// As the gateway asks for.
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The most that is written to a stream at once, in records.
 const GATHERED: usize = 64;
@@ -100,23 +94,8 @@ pub fn bare(mut arguments: impl Iterator<Item = String>) {
     let record_bytes = arguments.next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let cert = CertificateDer::from_pem_file("cert.pem").unwrap();
-        let key = PrivateKeyDer::from_pem_file("key.pem").unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert], key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(Arc::new(transport()));
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
-        let (endpoint, runtime) = (EndpointConfig::default(), Arc::new(quinn::TokioRuntime));
-        let endpoint = Endpoint::new(endpoint, Some(config), socket, runtime).unwrap();
+        let endpoint =
+            Endpoint::server(bare_quinn::config(), "127.0.0.1:0".parse().unwrap()).unwrap();
         println!("bare quinn at {}", endpoint.local_addr().unwrap());
         let (came, coming) = mpsc::channel(64);
         tokio::spawn(FanOut::new(carrier, record_bytes).run(coming));
@@ -130,22 +109,6 @@ pub fn bare(mut arguments: impl Iterator<Item = String>) {
             });
         }
     });
-}
-
-/// As the gateway sets it.
-fn transport() -> quinn::TransportConfig {
-    let mut transport = quinn::TransportConfig::default();
-    transport
-        .max_idle_timeout(Duration::from_secs(20).try_into().ok())
-        .keep_alive_interval(Some(Duration::from_secs(12)))
-        .max_concurrent_bidi_streams(8_u32.into())
-        .max_concurrent_uni_streams(3_u32.into())
-        .stream_receive_window(131_072_u32.into())
-        .receive_window(524_288_u32.into())
-        .send_window(1 << 20)
-        .datagram_receive_buffer_size(Some(64 * 1024))
-        .datagram_send_buffer_size(32 * 1024);
-    transport
 }
 
 struct Member {

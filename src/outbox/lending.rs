@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::reader::{Cursor, GATHER_BYTES, fill};
-use super::{Filled, Outbox, Reader, Ring, Tally, Unsent};
+use super::{Filled, Outbox, Reader, Ring, Tally, Unsent, wake};
 use crate::protocol::Framing;
 
 /// How many different pieces of the ring are remembered for the next member: one for each framing,
@@ -130,10 +130,7 @@ impl Outbox {
             }
             _ => private.changed(),
         };
-        drop(private);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(private, waker);
     }
 
     /// The session's cursor, if it may be used. Else the session is told.
@@ -158,10 +155,7 @@ impl Outbox {
             });
         }
         let waker = private.changed();
-        drop(private);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(private, waker);
         None
     }
 }
@@ -228,18 +222,13 @@ impl Loan<'_> {
     fn fill(&mut self) -> Chosen {
         let mut tally = Tally::default();
         let filled = fill(self.outbox, &mut self.cursor, &mut self.unsent, &mut tally);
-        let Tally { mut answered, mut frames, aside, ephemerals } = tally;
+        let Some(cursor) = &mut self.cursor else { return Chosen::Stuck };
+        tally.show(self.outbox.framing, &mut self.unsent, |body| cursor.send_datagram(body));
+        let Tally { mut answered, mut frames, aside, .. } = tally;
         let is_alone = aside.is_empty();
         for (side, frame) in aside {
             (answered, frames) = (answered - 1, frames - 1);
             self.outbox.send_aside(side, frame); // only the session has those streams
-        }
-        let Some(cursor) = &mut self.cursor else { return Chosen::Stuck };
-        for slot in ephemerals {
-            if !slot.datagram().is_some_and(|body| cursor.send_datagram(body)) {
-                self.unsent.push_back(slot.frame(self.outbox.framing));
-            }
-            frames += 1;
         }
         cursor.count(frames);
         self.answered += answered;
@@ -274,10 +263,7 @@ impl Drop for Loan<'_> {
         private.lent = Lent::Returned(Box::new((cursor, std::mem::take(&mut self.unsent))));
         private.has_changed = true;
         let waker = private.waker.take();
-        drop(private);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(private, waker);
     }
 }
 

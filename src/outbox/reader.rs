@@ -32,6 +32,26 @@ pub struct Tally {
     pub ephemerals: VecDeque<Arc<Slot>>,
 }
 
+impl Tally {
+    /// Sends what may be dropped: as datagrams where `send_datagram` takes them, else behind
+    /// nothing else. Says whether there was any.
+    pub fn show(
+        &mut self,
+        framing: Framing,
+        unsent: &mut Unsent,
+        mut send_datagram: impl FnMut(Bytes) -> bool,
+    ) -> bool {
+        let shown = self.ephemerals.len();
+        self.frames += shown as u64;
+        for slot in self.ephemerals.drain(..) {
+            if !slot.datagram().is_some_and(&mut send_datagram) {
+                unsent.push_back(slot.frame(framing));
+            }
+        }
+        shown > 0
+    }
+}
+
 /// Takes from a session's outbox, in order.
 pub struct Reader {
     pub(super) outbox: Arc<Outbox>,

@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Cx, Poll};
+use std::task::{Context as Cx, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -191,7 +191,7 @@ impl<S: Stream> WebSocketLink<S> {
     fn poll_read(&mut self, cx: &mut Cx<'_>) -> Poll<io::Result<bool>> {
         let mut buffer = [const { MaybeUninit::uninit() }; READ_BUFFER];
         let mut buffer = ReadBuf::uninit(&mut buffer);
-        std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
         let read = buffer.filled();
         if !read.is_empty() {
             self.codec().feed(read);
@@ -220,7 +220,7 @@ impl<S: Stream> Link for WebSocketLink<S> {
                     self.codec = None;
                 }
             }
-            match std::task::ready!(self.poll_read(cx)) {
+            match ready!(self.poll_read(cx)) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return Poll::Ready(Received::End(End::Broken)),
             }
@@ -233,16 +233,7 @@ impl<S: Stream> Link for WebSocketLink<S> {
             let _ = Pin::new(&mut self.io).poll_flush(cx)?;
             return Poll::Pending;
         }
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let count = unsent.slices(&mut pieces);
-        let written = match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Poll::Ready(Ok(written)) => written,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        };
-        unsent.advance(written);
-        Poll::Ready(Ok(written))
+        poll_write(&mut self.io, cx, unsent)
     }
 
     fn take_control(&mut self) -> Option<Bytes> {
@@ -280,6 +271,22 @@ impl<S: Stream> Link for WebSocketLink<S> {
         // Unread input would turn our close into a reset: let the client finish first.
         let _ = timeout(linger, discard(&mut io)).await;
     }
+}
+
+/// Takes from the front of `unsent` what a stream takes now.
+fn poll_write(
+    io: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Cx<'_>,
+    unsent: &mut Unsent,
+) -> Poll<io::Result<usize>> {
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let count = unsent.slices(&mut pieces);
+    let written = ready!(Pin::new(io).poll_write_vectored(cx, &pieces[..count]))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    unsent.advance(written);
+    Poll::Ready(Ok(written))
 }
 
 async fn discard(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {

@@ -4,7 +4,6 @@ mod from_seed;
 mod from_v1;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::seed::Seed;
 use super::{AutoResponses, End, Farewell, Link, Place, Received, dice};
 use crate::keeper::state::{Gone, Join, Mail};
 use crate::keeper::{Letter, Mailbox, Refused};
-use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Slot, Tally, Unsent};
+use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Hello, Refusal, ServerFrame};
 use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid};
@@ -250,12 +249,12 @@ impl<L: Link> Life<L> {
         if !self.unsent.is_empty() || self.catching_up.is_some() {
             return Ok(());
         }
-        let mut filled = self.fill_once();
+        let (mut filled, mut showed) = self.fill_once();
         // What left beside the stream left room for more.
-        while filled.1 && self.unsent.is_empty() {
-            filled = self.fill_once();
+        while showed && self.unsent.is_empty() {
+            (filled, showed) = self.fill_once();
         }
-        match filled.0 {
+        match filled {
             Filled::Enough => {}
             Filled::CatchUp { from } => {
                 let room = self.place.room.clone();
@@ -271,31 +270,20 @@ impl<L: Link> Life<L> {
         Ok(())
     }
 
-    /// Says what was found, and whether there were ephemerals.
+    /// Says what was found, and whether anything was shown that may be dropped.
     fn fill_once(&mut self) -> (Filled, bool) {
         let mut tally = Tally::default();
         let filled = self.reader.fill(&mut self.unsent, &mut tally);
-        let Tally { answered, frames, aside, ephemerals } = tally;
+        let Self { link, unsent, profile, .. } = self;
+        let showed = tally.show(L::framing(*profile), unsent, |body| link.send_datagram(body));
+        let Tally { answered, frames, aside, .. } = tally;
         self.in_flight = self.in_flight.saturating_sub(answered);
         self.asked_for_a_page &= self.in_flight > 0;
         self.frames_sent.add(frames);
         for (side, frame) in aside {
             self.link.reply(side, frame);
         }
-        let had_ephemerals = !ephemerals.is_empty();
-        self.show(ephemerals);
-        (filled, had_ephemerals)
-    }
-
-    /// Sends what may be dropped: as datagrams where there are any, else behind nothing else.
-    fn show(&mut self, ephemerals: VecDeque<Arc<Slot>>) {
-        for slot in ephemerals {
-            let sent = slot.datagram().is_some_and(|body| self.link.send_datagram(body));
-            if !sent {
-                self.unsent.push_back(slot.frame(L::framing(self.profile)));
-            }
-            self.frames_sent.inc();
-        }
+        (filled, showed)
     }
 
     fn blank_join(&self) -> Join {

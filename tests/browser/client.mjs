@@ -3,22 +3,9 @@
 // What the page hears is kept in `window.lab`: `heard`, what the iterator gave; `told`, what the
 // events told; `settled`, how each publish ended.
 
-import { createServer } from "node:http";
-import { once } from "node:events";
+import { serve } from "./pages.mjs";
 
-/** Serves an empty page until the test `t` ends, and gives its address. */
-export async function emptyPage(t) {
-  const server = createServer((_, response) => {
-    response.setHeader("content-type", "text/html");
-    response.end("<!doctype html><title>lab</title><link rel=icon href=data:,>");
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://localhost:${server.address().port}/`;
-}
+const EMPTY_PAGE = { "/": ["text/html", "<!doctype html><title>lab</title><link rel=icon href=data:,>"] };
 
 export class Client {
   #page;
@@ -26,7 +13,7 @@ export class Client {
   /** Goes to an empty page in a tab of its own. */
   static async open(t, browser) {
     const client = new Client();
-    const address = await emptyPage(t);
+    const address = await serve(t, EMPTY_PAGE);
     client.#page = await browser.open(t, address);
     t.after(() => client.run((lab) => lab?.room.pause()).catch(() => {}));
     return client;

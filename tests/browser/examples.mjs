@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { Gateway } from "./gateway.mjs";
 import { Guest } from "./guest.mjs";
+import { serve } from "./pages.mjs";
 import { browsers, open, test } from "./stage.mjs";
 import { within } from "./until.mjs";
 
@@ -81,18 +81,4 @@ for (const [how, flags] of [["its own WebSocket", ["--experimental-websocket"]],
     const [code] = await within("the program ended by itself", once(program, "close"));
     assert.deepEqual([code, output.trim()], [0, '["one","two",[3]]']);
   });
-}
-
-/** Serves a few files until the test `t` ends. */
-async function serve(t, files) {
-  const server = createServer(({ url }, response) => {
-    const [type, body] = files[new URL(url, "http://localhost").pathname] ?? [];
-    response.writeHead(body ? 200 : 404, { "content-type": type ?? "text/plain" }).end(body);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://localhost:${server.address().port}/`;
 }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::Stream;
-use crate::outbox::{PIECES, Unsent, Wire};
+use super::{Stream, poll_write};
+use crate::outbox::{Unsent, Wire};
 
 /// The link's end of it.
 pub(super) struct Tls<T>(Arc<Shared<T>>);
@@ -35,16 +35,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for Shared<T> {
     fn try_write(&self, unsent: &mut Unsent) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut stream = self.stream();
-        let mut stream = Pin::new(&mut *stream);
         while !unsent.is_empty() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let count = unsent.slices(&mut pieces);
-            match stream.as_mut().poll_write_vectored(&mut cx, &pieces[..count]) {
-                Poll::Ready(Ok(count)) if count > 0 => unsent.advance(count),
-                _ => return false,
+            if !matches!(poll_write(&mut *stream, &mut cx, unsent), Poll::Ready(Ok(_))) {
+                return false;
             }
         }
-        matches!(stream.poll_flush(&mut cx), Poll::Ready(Ok(())))
+        matches!(Pin::new(&mut *stream).poll_flush(&mut cx), Poll::Ready(Ok(())))
     }
 }
 

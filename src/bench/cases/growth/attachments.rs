@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::guest::{Repeated, arrive, guests};
-use super::{Growth, MANY, Place, warn};
+use super::{Growth, MANY, Place, pressed, warn};
 use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
 use crate::bench::dialect::Hello;
-use crate::bench::figures::{Report, Row, per_million};
+use crate::bench::figures::Report;
 use crate::bench::load::Push;
 use crate::bench::pressure::press;
 use crate::bench::{Error, progress};
@@ -58,12 +58,8 @@ pub(super) async fn measure(
         let per_s = asked.deliveries as f64 / members as f64;
         let outcome = press(&load, &crowd, &place.subject, Push::Rate(per_s), asked.each).await?;
         warn(label, &outcome, asked.deliveries as f64, report);
-        let cpu = per_million(outcome.cpu, outcome.deliveries);
-        let mut row = Row::new(label);
-        row.add("messages_per_s", outcome.messages as f64 / outcome.took.as_secs_f64())
-            .add("deliveries_per_s", outcome.deliveries as f64 / outcome.took.as_secs_f64())
-            .add("cpu_us_per_delivery", cpu)
-            .add("pss_kib_per_seat", memory)
+        let (mut row, cpu) = pressed(label, &outcome);
+        row.add("pss_kib_per_seat", memory)
             .add("join_p50_ms", join.p50_ms())
             .add("join_cpu_us", join.cpu_us())
             .add("page_p50_ms", page.p50_ms())

@@ -4,11 +4,11 @@
 //! that there is something to divide. Only one of them is spoken in.
 
 use super::guest::{guests, telling};
-use super::{Growth, MANY, Place, sizes, warn, written};
+use super::{Growth, MANY, Place, pressed, sizes, warn, written};
 use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
 use crate::bench::dialect::Hello;
-use crate::bench::figures::{Report, Row, per_million};
+use crate::bench::figures::Report;
 use crate::bench::load::Push;
 use crate::bench::pressure::press;
 use crate::bench::{Error, progress};
@@ -46,12 +46,8 @@ pub(super) async fn measure(
         warn(&label, &outcome, asked.deliveries as f64, report);
         beside.well()?;
 
-        let cpu = per_million(outcome.cpu, outcome.deliveries);
-        let mut row = Row::new(label);
-        row.add("messages_per_s", outcome.messages as f64 / outcome.took.as_secs_f64())
-            .add("deliveries_per_s", outcome.deliveries as f64 / outcome.took.as_secs_f64())
-            .add("cpu_us_per_delivery", cpu)
-            .add("pss_kib_per_member", memory)
+        let (mut row, cpu) = pressed(label, &outcome);
+        row.add("pss_kib_per_member", memory)
             .add("join_p50_ms", join.p50_ms())
             .add("join_cpu_us", join.cpu_us())
             .add("told_cpu_us_per_member", told.map(|told| told / *members as f64));

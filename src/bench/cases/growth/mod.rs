@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::{dialect, sleep};
 use crate::bench::arguments::Asked;
 use crate::bench::crowd::Crowd;
-use crate::bench::figures::{Report, Row};
+use crate::bench::figures::{Report, Row, per_million};
 use crate::bench::folder::Folder;
 use crate::bench::load::Load;
 use crate::bench::pressure::Outcome;
@@ -192,6 +192,16 @@ fn warn(label: &str, outcome: &Outcome, wanted_per_s: f64, report: &mut Report) 
         said.push(format!("WARNING: {per_s:.0} deliveries a second, not {wanted_per_s:.0}"));
     }
     report.said.extend(said.into_iter().map(|text| format!("{label}: {text}")));
+}
+
+/// The row of a load, begun: what was delivered, and the CPU µs of a delivery, which come back, too.
+fn pressed(label: impl Into<String>, outcome: &Outcome) -> (Row, Option<f64>) {
+    let (took, cpu) = (outcome.took.as_secs_f64(), per_million(outcome.cpu, outcome.deliveries));
+    let mut row = Row::new(label);
+    row.add("messages_per_s", outcome.messages as f64 / took)
+        .add("deliveries_per_s", outcome.deliveries as f64 / took)
+        .add("cpu_us_per_delivery", cpu);
+    (row, cpu)
 }
 
 #[cfg(test)]
