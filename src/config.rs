@@ -142,6 +142,7 @@ impl Config {
             store: read.store()?,
             server: read.server()?,
             quic: server::QuicSettings {
+                handshake: server::websocket::HANDSHAKE,
                 keep_alive: read.duration("quic.keep_alive")?,
                 idle_timeout: read.duration("quic.idle_timeout")?,
                 stream_window: read.size("quic.stream_window")?,

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher};
 use crate::protocol::{Kinds, RoomName};
 use crate::server::addresses::Addresses;
+use crate::server::refusals::Refusals;
 use crate::server::tls::{self, Certificates};
 use crate::server::{Context, http, operator, webtransport};
 use crate::session::Sessions;
@@ -128,6 +129,7 @@ impl Gateway {
             store,
             certificates,
             metrics,
+            refusals: Refusals::default(),
             settings: config.server,
             quic: config.quic,
             session: Arc::new(config.session),

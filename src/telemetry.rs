@@ -145,6 +145,8 @@ pub struct Metrics {
     pub ephemerals_dropped: Counter,
     /// Refusals before the upgrade, by HTTP status.
     pub refusals: Family<Counter>,
+    /// Requests of web pages refused, by what did not fit: `origin` or `host`.
+    pub pages_refused: Family<Counter>,
     /// Commits that the store did not confirm.
     pub commits_failed: Counter,
     /// Alarms that came due: `rung`, or `failed` and to be tried again.
@@ -173,6 +175,7 @@ impl Default for Metrics {
             frames_ignored: Counter::default(),
             ephemerals_dropped: Counter::default(),
             refusals: Family::new("status", &[]),
+            pages_refused: Family::new("reason", &["origin", "host"]),
             commits_failed: Counter::default(),
             alarms: Family::new("outcome", &["rung", "failed"]),
             alarms_failing: Gauge::default(),
@@ -211,6 +214,11 @@ impl Metrics {
             &self.ephemerals_dropped,
         );
         page.family("dormouse_refusals_total", "Refusals before the upgrade.", &self.refusals);
+        page.family(
+            "dormouse_pages_refused_total",
+            "Web pages refused for their origin or host.",
+            &self.pages_refused,
+        );
         page.single(
             "dormouse_commits_failed_total",
             "Commits the store did not confirm.",
@@ -337,6 +345,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 18);
+        assert_eq!(names.len(), 19);
     }
 }

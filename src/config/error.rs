@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::said::{self, Origin, Value};
 use super::settings::Setting;
 use crate::protocol::pattern::BadPattern;
+use crate::server::hosts::BadEntry;
 
 /// What is wrong with what was said. Only a file that cannot be read and a
 /// pattern that is none have a cause below it.
@@ -19,6 +20,18 @@ pub enum Error {
         said: Value,
         /// What would do.
         expected: String,
+    },
+    /// An entry of a list that nothing could ever match.
+    #[error("{key} has {bad}; expected {expected} ({origin})")]
+    Entry {
+        /// The setting.
+        key: &'static str,
+        /// The entry, and what is wrong with it.
+        bad: BadEntry,
+        /// What would do.
+        expected: &'static str,
+        /// Who said it.
+        origin: Origin,
     },
     /// A value beyond its bounds.
     #[error("{key} is {:?}, expected {least} to {most} ({})", .said.text, .said.origin)]

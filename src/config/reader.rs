@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use super::settings::{self, Setting};
 use super::units;
 use crate::clock::Clock;
 use crate::protocol::Kinds;
+use crate::server::base_path::BasePath;
+use crate::server::hosts::BadEntry;
 use crate::session::AutoResponses;
 use crate::{keeper, outbox, room, server, session, store};
 
@@ -113,7 +116,9 @@ impl<'a> Reader<'a> {
                 connections: per_address.map_or(usize::MAX, |most| most as usize),
                 loopback_is_exempt: true,
             },
-            origins: self.origins("gateway.origins")?,
+            origins: self.entries("gateway.origins")?,
+            hosts: self.entries("gateway.hosts")?,
+            base_path: self.base_path("gateway.base_path")?,
             demo: self.flag("demo")?,
         })
     }
@@ -270,21 +275,16 @@ impl<'a> Reader<'a> {
         items.collect::<Result<_, _>>().map_err(|_| Error::invalid(setting, value))
     }
 
-    /// Origins as browsers write them: scheme, host, perhaps a port, nothing after.
-    pub(super) fn origins(&self, key: &str) -> Result<Vec<String>, Error> {
+    /// Entries with commas between them, none of which is one that could never match.
+    pub(super) fn entries<T: FromStr<Err = BadEntry>>(&self, key: &str) -> Result<T, Error> {
         let (setting, value) = self.value(key);
-        let items = value.text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let origins: Vec<_> = items.map(str::to_ascii_lowercase).collect();
-        let is_origin = |origin: &String| match origin.split_once("://") {
-            Some((scheme, host)) => {
-                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#'])
-            }
-            None => origin == "*" || origin == "null",
-        };
-        match origins.iter().all(is_origin) {
-            true => Ok(origins),
-            false => Err(Error::invalid(setting, value)),
-        }
+        let (key, expected, origin) = (setting.key, setting.kind.expected(), value.origin);
+        value.text.parse().map_err(|bad| Error::Entry { key, bad, expected, origin })
+    }
+
+    pub(super) fn base_path(&self, key: &str) -> Result<BasePath, Error> {
+        let (setting, value) = self.value(key);
+        value.text.parse().map_err(|_| Error::invalid(setting, value))
     }
 
     pub(super) fn certificate(&self) -> Result<Option<server::tls::Files>, Error> {

@@ -6,12 +6,16 @@
 //! that must hold for every client lives in [`session`] or below.
 
 pub mod addresses;
+pub mod base_path;
 pub mod demo;
 pub mod door;
+pub mod hosts;
 pub mod http;
 pub mod listener;
 pub mod operator;
+pub mod origins;
 pub mod page;
+pub mod refusals;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
@@ -40,7 +44,11 @@ pub struct Settings {
     /// What one address may.
     pub addresses: addresses::Settings,
     /// Origins whose pages may connect, beside our own.
-    pub origins: Vec<String>,
+    pub origins: origins::Origins,
+    /// Hosts that a loopback listener answers to, beside loopback's own.
+    pub hosts: hosts::Hosts,
+    /// Where everything is served once more.
+    pub base_path: base_path::BasePath,
     /// Whether the demo page is served.
     pub demo: bool,
 }
@@ -48,6 +56,9 @@ pub struct Settings {
 /// QUIC's settings.
 #[derive(Debug, Clone)]
 pub struct QuicSettings {
+    /// How long a connection may take until it has asked for its session. No setting; tests change
+    /// it.
+    pub handshake: Duration,
     /// How often a silent connection is kept alive.
     pub keep_alive: Duration,
     /// The silence after which a connection is gone.
@@ -78,6 +89,8 @@ pub struct Context {
     pub certificates: Arc<tls::Certificates>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Refusals that the log speaks of.
+    pub refusals: refusals::Refusals,
 }
 
 impl Context {

@@ -1,8 +1,8 @@
 //! The operator listener: health, metrics, and what may be done to a room.
 //!
 //! Whoever reaches it may do everything, so it stands on loopback by default and answers no
-//! web page: a request with an `Origin`, or to a loopback listener under another name than its
-//! own (a page that had its name point here), is refused.
+//! web page: a request with an `Origin`, or to a loopback listener under a foreign name (a page
+//! that had its name point here, see [`hosts`](super::hosts)), is refused.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -20,7 +20,7 @@
 
 mod reading;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::{Method, Request, StatusCode};
@@ -30,34 +30,28 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::listener::{self, Setup};
-use super::{Context, Response, answer, door, header, with};
+use super::{Context, Response, answer, door, with};
 use crate::dispatcher::{Inspection, Unavailable};
 use crate::protocol::RoomName;
 
 /// Serves the operator listener until `stop`.
 pub async fn listen(cx: Arc<Context>, listener: TcpListener, stop: watch::Receiver<bool>) {
-    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let address = listener.local_addr().ok(); // it is bound, hence has one
     let setup = Setup { tls: None, send_buffer: None };
     listener::serve(listener, setup, stop, move |request, _peer: SocketAddr| {
         let cx = cx.clone();
+        let own_name = address.map_or(Ok(()), |own| door::answers_to(&cx, own, &request));
         async move {
-            match is_from_a_page(&request, loopback) {
-                true => problem(403, "the operator listener does not answer web pages"),
-                false => respond(&cx, &request).await,
+            match own_name {
+                Err(refusal) => problem(403, &refusal.to_string()),
+                Ok(()) if request.headers().contains_key("origin") => {
+                    problem(403, "the operator listener does not answer web pages")
+                }
+                Ok(()) => respond(&cx, &request).await,
             }
         }
     })
     .await;
-}
-
-fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
-    let foreign = |host: String| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host != "localhost" && bare.parse::<IpAddr>().is_err()
-    };
-    let host = header(request, "host").and_then(door::parse_authority);
-    let misnamed = loopback && host.is_some_and(|(host, _)| foreign(host));
-    request.headers().contains_key("origin") || misnamed
 }
 
 async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {

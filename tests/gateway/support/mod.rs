@@ -10,6 +10,7 @@ mod client;
 mod front;
 mod here;
 mod http;
+pub mod http3;
 pub mod process;
 mod raw;
 mod relay;
@@ -33,7 +34,7 @@ pub use client::{Bare, Client, Last, Takes, Transport, session};
 #[cfg(feature = "client")]
 pub use front::Front;
 pub use here::View;
-pub use http::{HANDSHAKE, ask, speak};
+pub use http::{Answer, HANDSHAKE, ask, speak};
 pub use raw::masked;
 pub use relay::Relay;
 pub use view::View as Seen;
