@@ -148,13 +148,13 @@ async fn a_connection_that_never_asks_for_a_session_ends() {
     assert_eq!(reader.get("/dormouse.js").await.status, 200);
     let _half = stalled.begin(&stalled.head(&[(":method", "GET"), (":path", "/")])[..3]).await;
     assert!(refused.session("/attic", &[]).await.is_err());
-    let session = house.http3().await;
-    let welcome = greet(&session, &session.session("/rooms/den/wt", &[]).await.unwrap()).await;
-    assert_eq!(welcome["type"], "welcome");
+    let member = house.http3().await;
+    let session = member.session("/rooms/den/wt", &[]).await.unwrap();
+    assert_eq!(greet(&member, &session).await["type"], "welcome");
     for http3 in [silent, reader, stalled, refused] {
         ends_in_order(&http3).await;
     }
-    assert_eq!(session.get("/dormouse.js").await.status, 200, "a session is not held to it");
+    assert_eq!(member.get("/dormouse.js").await.status, 200, "a session is not held to it");
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_head_has_so_many_bytes_and_one_that_is_longer_is_said_to_be() {
 
 /// Whatever QUIC permits may be under way; each stream is given up alone.
 #[tokio::test]
-async fn requests_that_do_not_arrive_and_answers_that_are_not_taken_are_given_up() {
+async fn requests_that_do_not_arrive_are_given_up() {
     let patience = Duration::from_millis(500);
     let house = house(move |config| config.session.hello_timeout = patience).await;
     let http3 = house.http3().await;
@@ -197,13 +197,30 @@ async fn requests_that_do_not_arrive_and_answers_that_are_not_taken_are_given_up
     for (_send, recv) in &mut stalled {
         assert_eq!(reset(recv).await, REQUEST_REJECTED);
     }
-    let (mut no_request, mut recv) = http3.begin(&http3.head(&[(":method", "GE T")])).await;
+    drop(stalled); // a client that keeps its half open keeps the place
+    let (no_request, mut recv) = http3.begin(&http3.head(&[(":method", "GE T")])).await;
     assert_eq!(reset(&mut recv).await, MESSAGE_ERROR);
-    let _ = no_request.finish();
+    drop(no_request);
     // The places of all of them are free again, many times over.
     for _ in 0..20 {
         assert_eq!(http3.get("/dormouse.js").await.status, 200);
     }
+    assert_eq!(house.inspect("den").await["seats"], 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_given_up() {
+    let patience = Duration::from_millis(500);
+    let house = house(move |config| config.session.hello_timeout = patience).await;
+    let http3 = house.http3_slow().await;
+    let session = http3.session("/rooms/den/wt", &[]).await.unwrap();
+    greet(&http3, &session).await;
+    let whole = http3.head(&[(":method", "GET"), (":path", "/dormouse.js")]);
+    let (_send, mut recv) = http3.begin(&whole).await;
+    // Asked for and not read: what QUIC takes of it is less than all.
+    let code = tokio::time::timeout(DEADLINE, recv.received_reset()).await;
+    let code = code.expect("an end in time").unwrap().expect("a reset");
+    assert_eq!(code, REQUEST_REJECTED.into());
     assert_eq!(house.inspect("den").await["seats"], 1);
 }
 

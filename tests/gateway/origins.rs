@@ -1,7 +1,12 @@
 //! Which pages may connect, and under which names a gateway answers: over both transports.
 
-use crate::support::process::{ANYWHERE, run};
-use crate::support::{Answer, House, Transport, both, house};
+use std::io::Read as _;
+
+use rustix::process::Signal;
+
+use crate::support::http3::Http3;
+use crate::support::process::{ANYWHERE, dormouse, find, open, run};
+use crate::support::{Answer, HANDSHAKE, House, Takes, Transport, ask, both, house, speak};
 
 /// The status with which a room lets in a request with this `Host` and `Origin`, 200 for both
 /// transports when it does.
@@ -18,7 +23,7 @@ async fn enter_at(
 ) -> u16 {
     match transport {
         Transport::WebSocket => {
-            let mut headers = format!("{}host: {host}\r\n", crate::support::HANDSHAKE);
+            let mut headers = format!("{HANDSHAKE}host: {host}\r\n");
             headers.extend(origin.map(|origin| format!("origin: {origin}\r\n")));
             let status = house.get(&format!("{room}/ws"), &headers).await.status;
             if status == 101 { 200 } else { status }
@@ -190,7 +195,6 @@ async fn the_operator_listener_answers_to_the_same_names() {
 /// Health checks of old send no `Host`; browsers always do.
 #[tokio::test]
 async fn a_program_that_names_no_host_is_answered() {
-    use crate::support::speak;
     let house = house(|_| {}).await;
     for request in
         ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nhost:\r\nconnection: close\r\n\r\n"]
@@ -224,4 +228,39 @@ fn an_entry_that_could_never_match_is_said_by_check_and_at_the_start() {
     let good = "https://*.example.org,https://bücher.example,https://app.example.com:443,null";
     let (code, said) = run(dir.path(), &["check", "--gateway-origins", good]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// Browsers show a page no status and no text: an operator has to find the cause in the log.
+#[tokio::test]
+async fn a_refusal_is_one_line_of_the_log_that_names_what_was_refused_and_the_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut running, line) = open(dormouse(dir.path(), &ANYWHERE));
+    let (address, hashes) = find(&line).await;
+    let evil = |n| format!("https://evil-{n}.example");
+    for n in 0..3 {
+        let headers = format!("{HANDSHAKE}origin: {}\r\n", evil(n));
+        assert_eq!(ask(address, "GET", "/rooms/den/ws", &headers).await.status, 403);
+        let http3 = Http3::open(address, &hashes, Takes::Plenty).await;
+        let fields = [("origin", &*evil(n))];
+        assert!(http3.session("/rooms/den/wt", &fields).await.is_err());
+        assert_eq!(ask(address, "GET", "/", "host: proxy.example\r\n").await.status, 403);
+    }
+    let mut stderr = running.0.stderr.take().unwrap();
+    assert_eq!(running.told(Signal::TERM), Some(0));
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    let lines = |setting: &str| {
+        let lines = said.lines().filter(|line| line.contains(setting)).collect::<Vec<_>>();
+        assert_eq!(lines.len(), 1, "of three and more, one: {said}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("left_out=0"), "{}", lines[0]);
+        lines[0].to_owned()
+    };
+    let origin = lines("gateway.origins");
+    assert!(origin.contains(&format!("origin=\"{}\"", evil(0))), "{origin}");
+    assert!(
+        origin.contains(&format!("host=\"{address}\"")),
+        "a proxy may have changed it: {origin}"
+    );
+    let host = lines("gateway.hosts");
+    assert!(host.contains("host=\"proxy.example"), "{host}");
 }

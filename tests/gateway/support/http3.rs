@@ -1,6 +1,9 @@
 //! The plainest HTTP/3 client there is: for requests that no WebTransport client makes, and for
 //! what no library would send.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use dormouse::protocol::framing::{put_varint, varint};
 use quinn::{Connection, RecvStream, SendStream};
@@ -9,8 +12,9 @@ use wtransport::tls::Sha256Digest;
 use wtransport_proto::frame::Frame;
 use wtransport_proto::headers::Headers;
 
+use super::client::LITTLE;
 use super::http::Answer;
-use super::{DEADLINE, House};
+use super::{DEADLINE, House, Takes};
 
 const DATA: u64 = 0;
 const HEADERS: u64 = 1;
@@ -35,20 +39,37 @@ pub struct Session {
 impl House {
     /// A QUIC connection on which nothing was asked yet.
     pub async fn http3(&self) -> Http3 {
-        let hashes = self.hashes().into_iter().map(Sha256Digest::new);
-        let config =
-            ClientConfig::builder().with_bind_default().with_server_certificate_hashes(hashes);
-        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        endpoint.set_default_client_config(config.build().quic_config().clone());
-        let connection = endpoint.connect(self.address(), "localhost").unwrap().await.unwrap();
-        let mut control = connection.open_uni().await.unwrap();
-        control.write_all(SETTINGS).await.unwrap();
-        let authority = self.address().to_string();
-        Http3 { authority, connection, _control: control, _endpoint: endpoint }
+        Http3::open(self.address(), &self.hashes(), Takes::Plenty).await
+    }
+
+    /// One that takes next to nothing while nobody reads from it.
+    pub async fn http3_slow(&self) -> Http3 {
+        Http3::open(self.address(), &self.hashes(), Takes::Little).await
     }
 }
 
 impl Http3 {
+    pub async fn open(address: SocketAddr, hashes: &[[u8; 32]], takes: Takes) -> Self {
+        let hashes = hashes.iter().copied().map(Sha256Digest::new);
+        let config =
+            ClientConfig::builder().with_bind_default().with_server_certificate_hashes(hashes);
+        let mut config = config.build().quic_config().clone();
+        if takes == Takes::Little {
+            let mut transport = quinn::TransportConfig::default();
+            transport.stream_receive_window(LITTLE.into());
+            config.transport_config(Arc::new(transport));
+        }
+        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        endpoint.set_default_client_config(config);
+        // An unspecified address is one to listen on only.
+        let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let connection = endpoint.connect(address, "localhost").unwrap().await.unwrap();
+        let mut control = connection.open_uni().await.unwrap();
+        control.write_all(SETTINGS).await.unwrap();
+        let authority = address.to_string();
+        Self { authority, connection, _control: control, _endpoint: endpoint }
+    }
+
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -59,15 +80,15 @@ impl Http3 {
 
     /// A request with these fields; `:scheme` and `:authority` are the gateway's own unless given.
     pub async fn ask(&self, fields: &[(&str, &str)]) -> Answer {
-        let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
-        send.write_all(&self.head(fields)).await.unwrap();
+        let (mut send, mut recv) = self.begin(&self.head(fields)).await;
         send.finish().unwrap();
         answer(&mut recv).await
     }
 
     /// Bytes on a stream of their own, which stays open.
     pub async fn begin(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
-        let (mut send, recv) = self.connection.open_bi().await.unwrap();
+        let open = tokio::time::timeout(DEADLINE, self.connection.open_bi()).await;
+        let (mut send, recv) = open.expect("QUIC permits another stream in time").unwrap();
         send.write_all(bytes).await.unwrap();
         (send, recv)
     }
