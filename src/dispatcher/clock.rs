@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Dispatcher;
+use crate::clock::Clock;
 use crate::keeper::state::Operation;
 use crate::protocol::RoomName;
 use crate::store::{Cause, Due};
@@ -74,6 +75,12 @@ impl InHand {
         self.hand().get(room).map_or(0, |hand| hand.failures)
     }
 
+    /// Says how it went with a room once the answer is dropped: that it failed, if that was a panic
+    /// or the end of the clock.
+    fn dealing<'a>(&'a self, room: &'a RoomName, clock: &'a Clock) -> Dealing<'a> {
+        Dealing { in_hand: self, room, clock, succeeded: false }
+    }
+
     /// Takes a room in hand, if there is space.
     fn take(&self, room: &RoomName) -> bool {
         let mut hand = self.hand();
@@ -114,8 +121,23 @@ impl InHand {
     }
 }
 
+/// A room that is being dealt with.
+struct Dealing<'a> {
+    in_hand: &'a InHand,
+    room: &'a RoomName,
+    clock: &'a Clock,
+    succeeded: bool,
+}
+
+impl Drop for Dealing<'_> {
+    fn drop(&mut self) {
+        self.in_hand.done(self.room, self.succeeded, self.clock.now());
+    }
+}
+
 impl Dispatcher {
-    /// Deals with what comes due, for as long as it is polled.
+    /// Deals with what comes due, for as long as it is polled. It can be begun anew: what it had in
+    /// hand counts as failed.
     pub async fn keep_time(&self) {
         let mut at_work = JoinSet::new();
         let (in_hand, clock) = (&self.shared.in_hand, &self.shared.world.clock);
@@ -141,9 +163,9 @@ impl Dispatcher {
                 if taken {
                     let dispatcher = self.clone();
                     at_work.spawn(async move {
-                        let succeeded = dispatcher.deal_with(&room, cause).await;
-                        let now = dispatcher.shared.world.clock.now();
-                        dispatcher.shared.in_hand.done(&room, succeeded, now);
+                        let (in_hand, clock) = (&dispatcher.shared.in_hand, dispatcher.clock());
+                        let mut dealing = in_hand.dealing(&room, clock);
+                        dealing.succeeded = dispatcher.deal_with(&room, cause).await;
                     });
                 }
             }
