@@ -15,6 +15,7 @@ use crate::protocol::Kinds;
 use crate::server::base_path::BasePath;
 use crate::server::hosts::BadEntry;
 use crate::session::AutoResponses;
+use crate::supervision::Supervisor;
 use crate::{keeper, outbox, room, server, session, store};
 
 /// Bytes of one tag: not a setting, the number of tags is.
@@ -178,6 +179,7 @@ impl<'a> Reader<'a> {
             retention,
             kinds: Kinds::default(),
             clock: Clock::default(),
+            supervisor: Supervisor::default(),
         })
     }
 

@@ -32,6 +32,7 @@ use crate::dispatcher::Dispatcher;
 use crate::protocol::RoomName;
 use crate::session;
 use crate::store::Store;
+use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
 /// The doors' settings.
@@ -91,6 +92,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Refusals that the log speaks of.
     pub refusals: refusals::Refusals,
+    /// Keeps the gateway's tasks alive.
+    pub supervisor: Supervisor,
 }
 
 impl Context {

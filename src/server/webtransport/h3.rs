@@ -58,7 +58,7 @@ pub(super) struct Requests {
 /// A request for a session.
 pub(super) struct Connect {
     /// What it says about itself.
-    pub(super) head: Head,
+    pub(super) head: Box<Head>,
     send: SendStream,
     recv: RecvStream,
 }
@@ -78,7 +78,7 @@ pub(super) struct Session {
 /// What a stream that the client opened begins with.
 pub(super) enum Beginning {
     /// The head of a request.
-    Request(Head),
+    Request(Box<Head>),
     /// A head that is longer than [`FRAME_BYTES`].
     TooLarge,
     /// Fields that are no request.
@@ -303,7 +303,8 @@ async fn beginning(recv: &mut RecvStream) -> Option<Beginning> {
 
 fn request(payload: Vec<u8>) -> Beginning {
     match Headers::with_frame(&Frame::new_headers(payload.into())) {
-        Ok(headers) => Head::read(&headers).map_or(Beginning::Malformed, Beginning::Request),
+        Ok(headers) => Head::read(&headers)
+            .map_or(Beginning::Malformed, |head| Beginning::Request(head.into())),
         Err(code) => Beginning::Rule(code),
     }
 }
