@@ -6,13 +6,13 @@
 //! client told when to come back, commits finished, the store closed.
 
 mod bind;
+mod timekeeping;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ pub struct Gateway {
     http: JoinSet<()>,
     webtransport: JoinSet<()>,
     operator: JoinSet<()>,
-    renewal: JoinSet<()>,
+    timekeeping: JoinSet<()>,
     clock: JoinSet<()>,
     /// The longest spread of returns after a drain.
     drain_spread: Duration,
@@ -139,7 +139,7 @@ impl Gateway {
             http: JoinSet::new(),
             webtransport: JoinSet::new(),
             operator: JoinSet::new(),
-            renewal: JoinSet::new(),
+            timekeeping: JoinSet::new(),
             clock: JoinSet::new(),
             drain_spread: config.drain_spread,
             cx,
@@ -154,7 +154,8 @@ impl Gateway {
         if let Some((listener, address)) = operator_door {
             gateway.open_operator(listener, address);
         }
-        gateway.renewal.spawn(gateway.cx.certificates.clone().keep_fresh());
+        timekeeping::begin(&gateway.cx);
+        gateway.timekeeping.spawn(timekeeping::keep(gateway.cx.clone()));
         Ok(gateway)
     }
 
@@ -189,6 +190,11 @@ impl Gateway {
     /// What every door has at hand: for tests, and for embedding.
     pub fn context(&self) -> &Arc<Context> {
         &self.cx
+    }
+
+    /// Looks at the wall clock now; it is looked at every few seconds anyway.
+    pub fn look_at_the_clock(&self) {
+        timekeeping::look(&self.cx);
     }
 
     /// The address to open in a browser.
@@ -242,7 +248,7 @@ fn certificates(config: &Config) -> Result<Certificates, tls::Error> {
             names.push(name);
         }
     }
-    Certificates::development(&config.certs_dir, names, OffsetDateTime::now_utc())
+    Certificates::development(&config.certs_dir, names, config.clock.outside())
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
