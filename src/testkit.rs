@@ -200,11 +200,13 @@ impl House {
     ///
     /// It is one step, as if the machine had been suspended for so long: what would have happened
     /// one after the other meanwhile happens at its end. To see a room through a day hour by hour,
-    /// move the clock hour by hour.
+    /// move the clock hour by hour. For a closed house it is time in which there was no gateway.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
-        // Whoever has read a letter since has looked at the clock for it.
-        self.ask(async |rooms| rooms.close().await).await;
+        if self.life.is_some() {
+            // Whoever has read a letter since has looked at the clock for it.
+            self.ask(async |rooms| rooms.close().await).await;
+        }
     }
 
     /// Sets the house's wall clock, forward or back, as an operator or a time server does; deadlines

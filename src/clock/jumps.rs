@@ -6,9 +6,9 @@
 //! the age that it had.
 //!
 //! - Stamps made before a jump forward are told from those after it: none lies in between.
-//! - After a jump back the clock shows times that it has shown before. A stamp counts as made before
-//!   the jump if it is still ahead of the clock, or if it is earlier than where the clock was set to;
-//!   any other counts as made afterwards. At worst something is kept longer, by as much as the jump.
+//! - After a jump back the clock shows times that it has shown before. A stamp that is still ahead of
+//!   the clock was made before the jump; any other counts as it stands. At worst something is kept
+//!   longer, by as much as the jump, and never shorter.
 //! - A clock that was known to be wrong has no ages worth keeping: all that it may have stamped
 //!   counts from the moment at which the clock was found right.
 
@@ -74,21 +74,44 @@ impl Jump {
     fn until(&self) -> Timestamp {
         self.doubted.unwrap_or(self.from)
     }
+}
 
-    /// Where a stamp lies that the jumps before this one have moved to `moved`.
-    fn apply(&self, stamp: Timestamp, moved: u64, now: Timestamp) -> u64 {
-        let is_before = stamp <= self.until();
-        match self.is_forward() {
-            true if !is_before => moved,
-            true if self.doubted.is_some() => moved.max(self.to.0),
-            true => moved.saturating_add(self.ms()).min(moved.max(self.to.0)),
-            false if is_before && stamp > now.plus_ms(JUMP_MS) => {
-                let back = moved.saturating_sub(self.ms());
-                if self.doubted.is_some() { self.to.0 } else { back }
+/// A stamp on its way through the jumps.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    /// As it was made.
+    made: Timestamp,
+    /// Where the jumps so far have moved it.
+    moved: u64,
+    /// Whether one has: then it is older than that jump.
+    is_old: bool,
+}
+
+impl Stamp {
+    fn through(self, jump: &Jump, now: Timestamp) -> Self {
+        let Self { made, moved, is_old } = self;
+        let is_before = made <= jump.until();
+        match jump.is_forward() {
+            true if is_before => {
+                let to = if jump.doubted.is_some() {
+                    jump.to.0
+                } else {
+                    moved.saturating_add(jump.ms())
+                };
+                Self { moved: moved.max(to.min(jump.to.0)), is_old: true, made }
             }
-            // What was moved forward before goes back again; nothing is older than it says.
-            false if stamp < self.to => moved.saturating_sub(self.ms()).max(stamp.0.min(moved)),
-            false => moved,
+            // The clock has shown it neither just before the jump nor since.
+            true if is_old => Self { moved: moved.max(jump.to.0.min(now.0)), ..self },
+            true => self,
+            // What was moved forward goes back again; nothing is older than it says.
+            false if is_old => {
+                Self { moved: moved.saturating_sub(jump.ms()).max(made.0.min(moved)), ..self }
+            }
+            false if is_before && made > now.plus_ms(JUMP_MS) => {
+                let to = moved.saturating_sub(jump.ms());
+                Self { moved: if jump.doubted.is_some() { jump.to.0 } else { to }, ..self }
+            }
+            false => self,
         }
     }
 }
@@ -144,15 +167,19 @@ impl Ages {
     /// When something is due that was to happen at `due`. If the clock jumped over that moment, it
     /// has as long to wait behind the jump as it had before.
     pub fn due(&self, due: Timestamp) -> Timestamp {
-        let is_over = |jump: &&Jump| jump.from < due && due < jump.to;
-        let over = self.jumps.iter().find(is_over);
-        over.map_or(due, |jump| due.plus_ms(jump.ms()))
+        let later = |moved: Timestamp, jump: &Jump| match jump.is_forward() {
+            true if jump.from < moved && moved < jump.to => moved.plus_ms(jump.ms()),
+            true => moved,
+            false => Timestamp(moved.0.saturating_sub(jump.ms())).max(due),
+        };
+        self.jumps.iter().fold(due, later)
     }
 
     /// What the clock would have shown when the stamp was made, had it been as it is now.
     fn counted(&self, stamp: Timestamp) -> Timestamp {
-        let moved = |moved, jump: &Jump| jump.apply(stamp, moved, self.now);
-        Timestamp(self.jumps.iter().fold(stamp.0, moved))
+        let stamp = Stamp { made: stamp, moved: stamp.0, is_old: false };
+        let stamp = self.jumps.iter().fold(stamp, |stamp, jump| stamp.through(jump, self.now));
+        Timestamp(stamp.moved)
     }
 }
 
@@ -198,6 +225,14 @@ mod tests {
         assert_ages(&ages(ahead + 1_000, &jumps[..1]), &[(T - 3_600_000, 3_601_000)]);
     }
 
+    /// It was set back by hand, to a little before the moment at which it was set forward.
+    #[test]
+    fn what_bears_a_time_that_was_twice_is_as_old_as_it_says() {
+        let jumps = [jump(T, T + 10 * DAY), jump(T + 10 * DAY + 60_000, T - 30_000)];
+        let ages = ages(T + 5_000, &jumps);
+        assert_ages(&ages, &[(T - 10_000, 15_000), (T - 40_000, 45_000), (T, 5_000)]);
+    }
+
     #[test]
     fn a_stamp_that_the_clock_has_caught_up_with_counts_as_made_then() {
         let ahead = T + 10 * DAY;
@@ -225,8 +260,8 @@ mod tests {
     fn the_clock_of_1970_comes_and_goes() {
         let jumps = [jump(60_000, T), jump(T + DAY, 5_000), jump(9_000, T + DAY + 4_000)];
         let ages = ages(T + DAY + 10_000, &jumps);
-        // Of the first time there, and of one of the two: it counts from the end of the second.
-        assert_ages(&ages, &[(T + 5, DAY + 9_995), (30_000, DAY + 40_000), (8_000, 6_000)]);
+        // Of the first time there, and of one of the two: they count from the second.
+        assert_ages(&ages, &[(T + 5, DAY + 9_995), (30_000, 6_000), (8_000, 7_000)]);
     }
 
     #[test]
@@ -236,6 +271,8 @@ mod tests {
         for same in [60_000, 5, T, T + 9] {
             assert_eq!(ages.due(Timestamp(same)), Timestamp(same));
         }
+        let there_and_back = super::tests::ages(T, &[jump(T, T + DAY), jump(T + DAY, T)]);
+        assert_eq!(there_and_back.due(Timestamp(T + 7)), Timestamp(T + 7));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod auto;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
+mod clock;
 mod crash;
 mod day;
 mod deletion;

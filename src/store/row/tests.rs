@@ -128,7 +128,7 @@ const MARKS: &str = "012d47b3a082020302";
 const LATER_ENTRY: &str = "01aa4c94f6056c6f62627903030401ac02050572756c657306";
 const ALARMS: &str = "01cdc95c0b01ac02000101";
 const SWEEP: &str = "0168ec93a1e9c4e9c40101056c6f626279";
-const CLOCK: &str = "";
+const CLOCK: &str = "0145d7055e0701ac0201ac02010102";
 const DRAIN: &str = "01644186fbdc0b";
 
 fn unhex(text: &str) -> Vec<u8> {

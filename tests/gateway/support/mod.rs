@@ -9,7 +9,7 @@ mod client;
 #[cfg(feature = "client")]
 mod front;
 mod here;
-mod http;
+pub mod http;
 pub mod process;
 mod raw;
 mod relay;
