@@ -33,6 +33,8 @@ mod resume;
 mod rooms;
 #[cfg(feature = "client")]
 mod rust_client;
+#[cfg(feature = "client")]
+mod rust_client_odd;
 mod seats;
 mod seed;
 mod seed_endings;

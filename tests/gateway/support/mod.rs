@@ -11,6 +11,7 @@ mod front;
 mod here;
 pub mod http;
 pub mod process;
+pub mod proxy;
 mod raw;
 mod relay;
 mod view;
