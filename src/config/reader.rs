@@ -12,6 +12,7 @@ use super::units;
 use crate::clock::Clock;
 use crate::protocol::Kinds;
 use crate::session::AutoResponses;
+use crate::supervision::Supervisor;
 use crate::{keeper, outbox, room, server, session, store};
 
 /// Bytes of one tag: not a setting, the number of tags is.
@@ -173,6 +174,7 @@ impl<'a> Reader<'a> {
             retention,
             kinds: Kinds::default(),
             clock: Clock::default(),
+            supervisor: Supervisor::default(),
         })
     }
 

@@ -23,6 +23,7 @@
 mod awake;
 mod crowd;
 mod delivery;
+mod failure;
 mod mailbox;
 mod page;
 mod resting;

@@ -14,24 +14,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::Method;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::door::{self, Caller, Door, Refusal};
-use super::listener::{self, Request, Setup};
+use super::listener::{self, Request, Setup, Slot};
 use super::upgrade::{Fault, Handshake};
 use super::{Context, Response, demo, header, page, text, websocket, well_known, with};
 
 /// Serves one TCP listener until `stop`; `address` is what it was configured as.
 pub async fn listen(
     cx: Arc<Context>,
-    listener: TcpListener,
+    slot: Slot,
     address: SocketAddr,
     stop: watch::Receiver<bool>,
 ) {
     let setup =
         Setup { tls: cx.certificates.tcp_tls(), send_buffer: Some(cx.settings.send_buffer) };
-    listener::serve(listener, setup, stop, move |request, peer| {
+    listener::serve(slot, setup, stop, move |request, peer| {
         let cx = cx.clone();
         async move { respond(cx, address, request, peer).await }
     })

@@ -28,6 +28,7 @@ use crate::dispatcher::Dispatcher;
 use crate::protocol::RoomName;
 use crate::session;
 use crate::store::Store;
+use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
 /// The doors' settings.
@@ -78,6 +79,8 @@ pub struct Context {
     pub certificates: Arc<tls::Certificates>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Keeps the gateway's tasks alive.
+    pub supervisor: Supervisor,
 }
 
 impl Context {

@@ -7,7 +7,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
+//! | `GET /readyz` | 200, or 503 with the reason: draining, a task that is down, or the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
 //! | `GET /v1/rooms?state=&after=&limit=` | `{"rooms":[each as below],"next"}`, by name |
 //! | `GET /v1/rooms/{name}` | the room as it is, and what keeps it awake |
@@ -26,19 +26,23 @@ use std::sync::Arc;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::listener::{self, Setup};
+use super::listener::{self, Setup, Slot};
 use super::{Context, Response, answer, door, header, with};
 use crate::dispatcher::{Inspection, Unavailable};
 use crate::protocol::RoomName;
 
 /// Serves the operator listener until `stop`.
-pub async fn listen(cx: Arc<Context>, listener: TcpListener, stop: watch::Receiver<bool>) {
-    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+pub async fn listen(
+    cx: Arc<Context>,
+    slot: Slot,
+    address: SocketAddr,
+    stop: watch::Receiver<bool>,
+) {
+    let loopback = address.ip().is_loopback();
     let setup = Setup { tls: None, send_buffer: None };
-    listener::serve(listener, setup, stop, move |request, _peer: SocketAddr| {
+    listener::serve(slot, setup, stop, move |request, _peer: SocketAddr| {
         let cx = cx.clone();
         async move {
             match is_from_a_page(&request, loopback) {
@@ -118,6 +122,8 @@ async fn perform(
 fn readiness(cx: &Context) -> Response {
     let reason = if cx.sessions.is_draining() {
         "draining"
+    } else if let Some(trouble) = cx.supervisor.trouble() {
+        trouble
     } else if let Some(trouble) = cx.store.engine().trouble() {
         trouble
     } else {

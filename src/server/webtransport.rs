@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
@@ -50,21 +50,54 @@ const UNI_STREAMS: u32 = 3;
 /// Handshakes under way at once, as at the TCP door.
 const VISITORS: usize = 1_024;
 
-/// Serves the WebTransport clients of one socket; ends when it is dropped.
-pub fn listen(
+/// A UDP socket on which WebTransport clients come in.
+pub struct Listener {
     cx: Arc<Context>,
+    address: SocketAddr,
     socket: UdpSocket,
-    tls: rustls::ServerConfig,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let listener = socket.local_addr()?;
-    let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport(&cx.quic)));
-    config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
-    let visitors = Arc::new(Semaphore::new(VISITORS));
-    Ok(async move {
+    config: quinn::ServerConfig,
+    /// It outlives a failure of the task that accepts from it: connections need it, too.
+    endpoint: Mutex<Option<Endpoint>>,
+}
+
+impl Listener {
+    /// Listens on a socket.
+    pub fn new(
+        cx: Arc<Context>,
+        socket: UdpSocket,
+        tls: rustls::ServerConfig,
+    ) -> io::Result<Arc<Self>> {
+        let address = socket.local_addr()?;
+        let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        config.transport_config(Arc::new(transport(&cx.quic)));
+        config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
+        let listener = Self { cx, address, socket, config, endpoint: Mutex::default() };
+        listener.endpoint()?;
+        Ok(Arc::new(listener))
+    }
+
+    /// The endpoint, a new one if the one before has ended.
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        let mut slot = self.slot();
+        if let Some(endpoint) = &*slot {
+            return Ok(endpoint.clone());
+        }
+        let (config, runtime) = (Some(self.config.clone()), Arc::new(quinn::TokioRuntime));
+        let socket = self.socket.try_clone()?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), config, socket, runtime)?;
+        Ok(slot.insert(endpoint).clone())
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
+        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves clients until it is dropped. It ends by itself only when the endpoint does, which the
+    /// socket's failure causes, and with it every connection.
+    pub async fn serve(self: Arc<Self>) -> Result<(), String> {
+        let endpoint = self.endpoint().map_err(|error| error.to_string())?;
+        let visitors = Arc::new(Semaphore::new(VISITORS));
         while let Some(incoming) = endpoint.accept().await {
             // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
             // it up never hears the question.
@@ -74,11 +107,15 @@ pub fn listen(
                 continue;
             }
             match visitors.clone().try_acquire_owned() {
-                Ok(visitor) => drop(tokio::spawn(serve(cx.clone(), incoming, listener, visitor))),
+                Ok(visitor) => {
+                    drop(tokio::spawn(serve(self.cx.clone(), incoming, self.address, visitor)));
+                }
                 Err(_) => incoming.refuse(),
             }
         }
-    })
+        *self.slot() = None;
+        Err("the QUIC endpoint has ended".to_owned())
+    }
 }
 
 fn transport(quic: &QuicSettings) -> quinn::TransportConfig {

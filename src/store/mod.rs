@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::protocol::{Epoch, KeyHash, Kinds, RoomName, Timestamp};
+use crate::supervision::{self, Supervisor};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
@@ -118,6 +119,8 @@ pub struct Settings {
     pub kinds: Kinds<Option<RoomSettings>>,
     /// What time it is, for the ages of messages and rooms.
     pub clock: Clock,
+    /// Keeps the store's threads alive.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
@@ -312,11 +315,12 @@ impl Store {
         let engine = self.engine.clone();
         match tokio::task::spawn_blocking(move || what(&*engine)).await {
             Ok(result) => result,
-            Err(panic) if panic.is_panic() => Err(Error::Unwell {
-                doing: "read the store",
-                why: "the database panicked (a damaged file?)".into(),
+            Err(ended) => Err(match ended.try_into_panic() {
+                Ok(panic) => {
+                    Error::Unwell { doing: "read the store", why: supervision::text_of(&*panic) }
+                }
+                Err(_) => Error::Closed, // the runtime ends
             }),
-            Err(_) => Err(Error::Closed),
         }
     }
 }

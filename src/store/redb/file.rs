@@ -11,6 +11,7 @@ use super::super::Settings;
 use super::super::row::DecodeError;
 use super::health::{Health, Part};
 use super::space::{Space, forget};
+use crate::supervision::caught;
 
 /// The journal: commit sequence → one room's records of that commit.
 pub const JOURNAL: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("journal");
@@ -336,6 +337,5 @@ trouble_from!(
 /// Does something with the database, turning a panic (a file damaged from outside) into an
 /// error: the thread that meets it must live to answer.
 pub fn guarded<T>(what: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(what))
-        .unwrap_or_else(|_| Err(Trouble::Redb("the database panicked (a damaged file?)".into())))
+    caught(what).unwrap_or_else(|panic| Err(Trouble::Redb(format!("a damaged file? {panic}"))))
 }

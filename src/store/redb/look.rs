@@ -32,6 +32,7 @@ pub fn look(dir: &Path, settings: &Settings) -> Result<Redb, Error> {
         reserve: None,
         kinds: Default::default(),
         clock: Default::default(),
+        supervisor: Default::default(),
         ..settings.clone()
     };
     Redb::open_on(Looked { dir: dir.to_owned(), files }, settings)

@@ -162,10 +162,7 @@ impl Redb {
     }
 
     fn ask_mover(&self, room: &RoomName, rules: Option<Bytes>, look: Look, moved: Moved) {
-        let asked = Asked { room: room.clone(), rules, look, moved };
-        if let Err((moved, error)) = self.shared.mover.ask(asked) {
-            moved(Err(error));
-        }
+        self.shared.mover.ask(Asked::new(room.clone(), rules, look, moved));
     }
 
     /// Between two commits of either file: the threads have ended, and nothing has been closed.
@@ -221,10 +218,7 @@ impl Engine for Redb {
             let why = format!("a body is larger than {BODY_BYTES} bytes");
             return done(Err(Error::Unwell { doing: "append to the journal", why }));
         }
-        if let Err((done, error)) = self.shared.queue.push(Append::new(room.clone(), records, done))
-        {
-            done(Err(error));
-        }
+        self.shared.queue.push(Append::new(room.clone(), records, done));
     }
 
     fn open(&self, room: &RoomName) -> Result<Opened, Error> {
