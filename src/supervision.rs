@@ -85,9 +85,7 @@ impl Task {
             Self::QuicEndpoint => "the QUIC endpoint has failed",
             Self::OperatorListener => "the operator listener has failed",
             Self::Clock => "the clock of the rooms has failed",
-            Self::Certificates => {
-                "the look at the wall clock, which renews the certificate, has failed"
-            }
+            Self::Certificates => "the look at the wall clock, which renews the certificate, has failed",
             Self::Journal => "the journal's thread has failed",
             Self::Mover => "the mover's thread has failed",
         }
@@ -300,10 +298,12 @@ pub fn log_panics() {
 /// Runs a future to its end; a panic in it is an error with what was said.
 pub async fn caught_in<F: Future>(future: F) -> Result<F::Output, String> {
     let mut future = Box::pin(future);
-    let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(text_of(&*panic))),
+    let polled = poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(text_of(&*panic))),
+        }
     });
     let ended = polled.await;
     // What a panic left half done may panic once more when it is dropped.
