@@ -117,6 +117,11 @@ impl Dispatcher {
         &self.shared.world.clock
     }
 
+    /// Looks for due alarms now: the wall clock was set.
+    pub fn look_for_alarms(&self) {
+        self.shared.in_hand.nudge();
+    }
+
     /// What keepers usually go by.
     pub fn settings(&self) -> &keeper::Settings {
         self.shared.kinds.usual()

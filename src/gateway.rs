@@ -6,13 +6,13 @@
 //! client told when to come back, commits finished, the store closed.
 
 mod bind;
+mod timekeeping;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -100,7 +100,7 @@ pub struct Gateway {
     http: JoinSet<()>,
     webtransport: JoinSet<()>,
     operator: JoinSet<()>,
-    /// The rooms' clock and the renewal of certificates.
+    /// The rooms' clock, and the look at the machine's with the renewal of certificates.
     beside: JoinSet<()>,
     /// The longest spread of returns after a drain.
     drain_spread: Duration,
@@ -163,12 +163,13 @@ impl Gateway {
         if let Some((listener, address)) = operator_door {
             gateway.open_operator(listener, address);
         }
-        let certificates = gateway.cx.certificates.clone();
-        let keep_fresh = move || {
-            let certificates = certificates.clone();
-            async move { Ok(certificates.keep_fresh().await) }
+        timekeeping::begin(&gateway.cx);
+        let cx = gateway.cx.clone();
+        let look = move || {
+            let cx = cx.clone();
+            async move { Ok(timekeeping::keep(cx).await) }
         };
-        gateway.beside.spawn(gateway.keeps(Task::Certificates, keep_fresh));
+        gateway.beside.spawn(gateway.keeps(Task::Certificates, look));
         Ok(gateway)
     }
 
@@ -228,6 +229,11 @@ impl Gateway {
         &self.cx
     }
 
+    /// Looks at the wall clock now; it is looked at every few seconds anyway.
+    pub fn look_at_the_clock(&self) {
+        timekeeping::look(&self.cx);
+    }
+
     /// The address to open in a browser.
     pub fn url(&self) -> String {
         let scheme = if self.cx.certificates.tcp_tls().is_some() { "https" } else { "http" };
@@ -285,7 +291,7 @@ fn certificates(config: &Config) -> Result<Certificates, tls::Error> {
             names.push(name);
         }
     }
-    Certificates::development(&config.certs_dir, names, OffsetDateTime::now_utc())
+    Certificates::development(&config.certs_dir, names, config.clock.outside())
 }
 
 async fn open_store(config: &Config, supervisor: &Supervisor) -> Result<Store, StartError> {

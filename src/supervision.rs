@@ -45,7 +45,7 @@ pub enum Task {
     OperatorListener,
     /// Rings alarms and deletes idle rooms.
     Clock,
-    /// Renews the development certificate.
+    /// Looks at the wall clock, and renews the development certificate.
     Certificates,
     /// The thread that writes the journal.
     Journal,
@@ -85,7 +85,7 @@ impl Task {
             Self::QuicEndpoint => "the QUIC endpoint has failed",
             Self::OperatorListener => "the operator listener has failed",
             Self::Clock => "the clock of the rooms has failed",
-            Self::Certificates => "the renewal of the certificate has failed",
+            Self::Certificates => "the look at the wall clock, which renews the certificate, has failed",
             Self::Journal => "the journal's thread has failed",
             Self::Mover => "the mover's thread has failed",
         }

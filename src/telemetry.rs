@@ -162,6 +162,10 @@ pub struct Metrics {
     pub alarms_failing: Gauge,
     /// Rooms deleted, by an `operator` or because they were `idle`.
     pub rooms_deleted: Family<Counter>,
+    /// Jumps of the wall clock, `forward` and `back`.
+    pub clock_jumps: Family<Counter>,
+    /// 1 while the wall clock shows a time that is over.
+    pub clock_wrong: Gauge,
     /// 1 while the store is unwell, as `/readyz` says: set when it is read.
     pub store_unwell: Gauge,
     /// Failures of what should not end: tasks that live as long as the gateway, sessions, keepers.
@@ -189,6 +193,8 @@ impl Default for Metrics {
             alarms: Family::new("outcome", &["rung", "failed"]),
             alarms_failing: Gauge::default(),
             rooms_deleted: Family::new("cause", &["operator", "idle"]),
+            clock_jumps: Family::new("direction", &["forward", "back"]),
+            clock_wrong: Gauge::default(),
             store_unwell: Gauge::default(),
             task_failures: Family::new("task", &["session", "keeper"]),
         }
@@ -241,6 +247,16 @@ impl Metrics {
             &self.alarms_failing,
         );
         page.family("dormouse_rooms_deleted_total", "Rooms deleted.", &self.rooms_deleted);
+        page.family(
+            "dormouse_clock_jumps_total",
+            "How often the wall clock was set.",
+            &self.clock_jumps,
+        );
+        page.single(
+            "dormouse_clock_wrong",
+            "Whether the wall clock shows a time that is over.",
+            &self.clock_wrong,
+        );
         page.single("dormouse_store_unwell", "Whether the store is unwell.", &self.store_unwell);
         page.family(
             "dormouse_task_failures_total",
@@ -352,6 +368,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 23);
     }
 }

@@ -13,8 +13,9 @@
 //!
 //! - Nothing is forgotten: an alarm stays due until the record of what was done about it is durable.
 //! - Alarms are wall time. The timer is monotonic, and looks at the wall clock every ten seconds at
-//!   the latest: one that was set forward makes alarms ring by then, one that was set back makes
-//!   them wait for the time that was said. None rings early.
+//!   the latest, and when that was set. A time that the clock jumped over comes as much later as it
+//!   was away before the jump; one that lies ahead of where the clock was set to, forward or back,
+//!   comes when the clock shows it. None rings early.
 //! - A room that sets itself alarms in the past is rung fifty times a second at most.
 
 use std::collections::{BTreeMap, BTreeSet};

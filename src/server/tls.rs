@@ -13,7 +13,6 @@ pub mod development;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -24,10 +23,6 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
 use development::Development;
-
-/// How often the wall clock is looked at. A laptop's sleep stops timers, not certificates, so
-/// a single long timer would wake too late.
-const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
 
 /// The two files of an operator's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,18 +127,13 @@ impl Certificates {
         Ok(changed)
     }
 
-    /// Renews for as long as the process lives. Ends at once with a real certificate.
-    pub async fn keep_fresh(self: Arc<Self>) {
-        if self.development.is_none() {
-            return;
-        }
-        loop {
-            tokio::time::sleep(LOOK_AT_THE_CLOCK).await;
-            match self.renew(OffsetDateTime::now_utc()) {
-                Ok(true) => tracing::info!("the development certificate was renewed"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, "the development certificate is ageing"),
-            }
+    /// Renews what is due at `now`, and says so. A machine that slept, or whose clock was set, has a
+    /// certificate that is over or not valid yet: it is replaced at once.
+    pub fn keep_fresh(&self, now: OffsetDateTime) {
+        match self.renew(now) {
+            Ok(true) => tracing::info!("the development certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the development certificate is ageing"),
         }
     }
 

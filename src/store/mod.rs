@@ -268,6 +268,10 @@ pub trait Engine: Send + Sync + 'static {
     /// The spread that the last orderly shutdown announced, in ms, told once; else 0.
     fn take_drain_spread_ms(&self) -> Result<u64, Error>;
 
+    /// The clock of the [`Settings`] has noticed a jump: what it knows is to be on disk, and rooms
+    /// are looked at again. Never waits.
+    fn note_clock(&self) {}
+
     /// What is wrong with the store now, in a few words. Never waits, and needs nobody to have
     /// asked for anything: a store that was unwell is well again as soon as it can be.
     fn trouble(&self) -> Option<&'static str> {

@@ -9,6 +9,7 @@ mod auto;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
+mod clock;
 mod crash;
 mod day;
 mod deletion;
@@ -34,6 +35,8 @@ mod resume;
 mod rooms;
 #[cfg(feature = "client")]
 mod rust_client;
+#[cfg(feature = "client")]
+mod rust_client_odd;
 mod seats;
 mod seed;
 mod seed_endings;

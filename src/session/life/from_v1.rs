@@ -138,11 +138,11 @@ impl<L: Link> Life<L> {
         self.liveness.greeted();
         let secret = &self.place.store.engine().identity().secret;
         let window_ms = self.place.settings.author_window.as_millis() as u64;
-        let now = self.place.dispatcher.clock().wall();
+        let ages = self.place.dispatcher.clock().ages();
         let claim = hello
             .session
             .and_then(|token| Claim::open(&token, secret, &self.place.room))
-            .filter(|claim| now.since_ms(claim.issued) <= window_ms);
+            .filter(|claim| ages.of(claim.issued) <= window_ms);
         let oldest = match hello.since {
             Some(_) => look(&self.place).await.map(|(position, oldest)| (position.epoch, oldest)),
             None => None,

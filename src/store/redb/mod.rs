@@ -265,6 +265,10 @@ impl Engine for Redb {
         Ok(self.drain_spread_ms.swap(0, Ordering::Relaxed))
     }
 
+    fn note_clock(&self) {
+        self.shared.mover.check();
+    }
+
     fn trouble(&self) -> Option<&'static str> {
         self.shared.health.trouble()
     }

@@ -6,6 +6,8 @@
 //!
 //! - `rooms` is committed first, then the entries leave the index, then the journal is trimmed:
 //!   at every moment each record lies in at least one of the two, and readers know where.
+//! - What is known of the wall clock is on disk before anything is trimmed by it: it lies in the
+//!   same commit.
 //! - A room whose rows are damaged is set aside: it keeps its entries and holds up nobody else.
 
 use std::cell::Cell;
@@ -14,11 +16,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::row::ClockRow;
 use super::super::{Error, Moved};
 use super::bell::Bell;
 use super::file::{JOURNAL, Name, Trouble, guarded};
 use super::moving::{Look, Move, Tables};
 use super::rounds::Rounds;
+use super::start::CLOCK;
 use super::{Shared, lock};
 use crate::protocol::RoomName;
 use crate::supervision::{Task, caught};
@@ -207,7 +211,7 @@ fn serve(shared: &Shared, rounds: &mut Rounds, mut asked: Vec<Asked>, ending: bo
         moves.extend(due.into_iter().map(|room| (room, None, Look::Moving)));
         moves.extend(rounds.due(shared).into_iter().map(|(room, look)| (room, None, look)));
     }
-    if moves.is_empty() && !rounds.ends_sweep() {
+    if moves.is_empty() && !rounds.ends_sweep() && !shared.settings.clock.is_unsaved() {
         return;
     }
     let results = match guarded(|| move_all(shared, rounds, &moves)) {
@@ -243,8 +247,10 @@ fn move_all(
     }
     let entries_table = journal.open_table(JOURNAL)?;
     let txn = lock(&shared.rooms).write()?;
-    let now = shared.settings.clock.wall();
+    let clock = &shared.settings.clock;
+    let ages = clock.ages();
     let mut wrote = false;
+    let past;
     let mut results = Vec::with_capacity(moves.len());
     let mut moved = Vec::with_capacity(moves.len());
     {
@@ -253,7 +259,7 @@ fn move_all(
             let newest = unmoved.as_ref().and_then(|it| it.entries.back()).map_or(0, |it| it.key);
             let it = Move { room, unmoved, rules: rules.clone(), look: *look };
             let retention = shared.settings.retention_of(room);
-            match tables.move_room(it, &entries_table, retention, now) {
+            match tables.move_room(it, &entries_table, retention, &ages) {
                 Ok(written) => {
                     wrote |= written;
                     moved.push((room, newest));
@@ -268,12 +274,20 @@ fn move_all(
                 Err(trouble) => return Err(trouble),
             }
         }
-        wrote |= rounds.plan(now, &tables.due, &mut tables.meta)?;
+        wrote |= rounds.plan(ages.now(), &tables.due, &mut tables.meta)?;
+        past = clock.past(wrote);
+        if let Some(past) = &past {
+            tables.meta.insert(CLOCK, ClockRow::encode(past).as_slice())?;
+            wrote = true;
+        }
     }
     if wrote {
         txn.commit()?
     } else {
         txn.abort()?
+    }
+    if let Some(past) = &past {
+        clock.kept(past);
     }
 
     let mut journal = lock(&shared.journal);

@@ -9,9 +9,10 @@ mod client;
 #[cfg(feature = "client")]
 mod front;
 mod here;
-mod http;
+pub mod http;
 pub mod http3;
 pub mod process;
+pub mod proxy;
 mod raw;
 mod relay;
 mod view;
