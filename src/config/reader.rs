@@ -41,6 +41,15 @@ const SIZE_RULES: [Rule<usize>; 6] = [
     ("room.journal_bytes", "must be at most", "store.journal_total_bytes", |a, b| a <= b),
 ];
 
+/// Whether both cannot be listened to. An unspecified address is all of its family.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = |all: &SocketAddr, it: &SocketAddr| {
+        all.ip() == it.ip() || (all.ip().is_unspecified() && all.is_ipv4() == it.is_ipv4())
+    };
+    let is_same_port = one.port() == other.port() && one.port() != 0;
+    is_same_port && (covers(one, other) || covers(other, one))
+}
+
 /// Reads typed values out of what was said.
 pub(super) struct Reader<'a> {
     said: &'a Said,
@@ -191,7 +200,21 @@ impl<'a> Reader<'a> {
         for (key, rule, other, holds) in SIZE_RULES {
             self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)?;
         }
-        Ok(())
+        self.check_addresses()
+    }
+
+    /// No two listeners can have the same TCP port of an address. Port 0 is a free one each time.
+    fn check_addresses(&self) -> Result<(), Error> {
+        let listen = self.addresses("listen")?;
+        for (index, address) in listen.iter().enumerate() {
+            if let Some(other) = listen[..index].iter().find(|other| overlap(address, other)) {
+                let said = self.value("listen").1;
+                return Err(Error::Overlap { said, first: *other, second: *address });
+            }
+        }
+        let operator = self.address("operator_listen")?;
+        let is_free = operator.is_none_or(|it| !listen.iter().any(|other| overlap(&it, other)));
+        self.conflict(is_free, "operator_listen", "must not be an address of", "listen")
     }
 
     fn conflict(
