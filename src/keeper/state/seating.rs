@@ -340,13 +340,16 @@ impl State {
         }
     }
 
-    /// Seats on disk when the keeper began: their windows start anew.
+    /// Seats on disk when the keeper began: their windows start anew. They are no news: whoever
+    /// was here before the keeper is here from its first version on, and who was told of them
+    /// before is told only what changes.
     pub(super) fn find_seats(&mut self, now: Now, rows: Vec<SeatRow>) {
         for row in rows {
             self.find_seat(now, row);
         }
     }
 
+    /// A seat that only the disk knows of.
     fn find_seat(&mut self, now: Now, row: SeatRow) {
         let spread_ms = match self.found {
             super::Found::Seats { spread_ms } => spread_ms,
@@ -356,7 +359,6 @@ impl State {
         let window = if row.left { self.settings.resume_window } else { self.settings.grace };
         let until_ms = Some(since_ms + window.as_millis() as u64);
         let place = Place::Away { since_ms, until_ms, said_bye: false };
-        self.touch(now, row.sid);
         self.seats.put(Seat {
             row,
             profile: Profile::V1,
@@ -393,6 +395,7 @@ impl State {
         }
         for row in rows {
             if self.seats.get(row.sid).is_none() {
+                self.touch(now, row.sid); // it was refused when its record failed: it is news
                 self.find_seat(now, row.clone());
                 continue;
             }
