@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use super::presence::{SMALL_MEMBERS, tells_members};
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
-use crate::protocol::v1::{
-    Limits, NotResumed, PresenceWish, SeatKept, ServerFrame, Since, Welcome,
-};
+use crate::protocol::v1::{NotResumed, PresenceWish, SeatKept, ServerFrame, Since, Welcome};
 use crate::protocol::{Claim, CloseReason, Epoch, Profile, Sid, seed};
 use crate::room::{Connection, Place, Seat, SeatLimits};
 use crate::store::SeatRow;
@@ -154,7 +152,7 @@ impl State {
             why: start.why,
             oldest: (join.since.is_some() && !start.resumed).then_some(oldest),
             seat: if before.is_some() { SeatKept::Kept } else { SeatKept::New },
-            limits: Limits { message: self.settings.message_bytes },
+            limits: self.settings.told(),
             members,
             count,
             presence_version: self.presence.version(),
