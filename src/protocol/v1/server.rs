@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::protocol::framing::put_varint;
-use crate::protocol::{BodyKind, Payload, Position, RoomName, Sid, Timestamp};
+use crate::protocol::{BodyKind, Payload, Position, RoomName, Sid, Timestamp, Verdict};
 
 /// The codes of `error` frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -316,9 +316,30 @@ impl ServerFrame {
         )
     }
 
+    /// What it says about the frame that it answers.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Error { code, .. } => code.verdict(),
+            Self::Pong { .. } => Verdict::Taken,
+            _ if self.answers() => Verdict::Taken,
+            _ => Verdict::Neither,
+        }
+    }
+
     /// The frame as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("every frame is made of texts and numbers")
+    }
+}
+
+impl ErrorCode {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::BadRequest | Self::UnknownType | Self::TooLarge | Self::RateLimited => {
+                Verdict::Refused
+            }
+            Self::RoomUnavailable | Self::RecipientBusy | Self::RoomDeleted => Verdict::Neither,
+        }
     }
 }
 
