@@ -69,6 +69,9 @@ impl<'a> Reader<'a> {
             resume_window: self.duration("session.resume_window")?,
             heartbeat: self.duration("session.heartbeat")?,
             message_bytes: self.size("session.message_bytes")?,
+            publishes_in_flight: self.count("session.publishes_in_flight")?,
+            ephemeral_keys: self.count("session.ephemeral_keys")?,
+            ephemeral_rate: self.ephemeral_rate()?,
             presence_every: self.duration("room.presence_every")?,
             limits: self.limits()?,
             rates: self.rates()?,
@@ -94,7 +97,7 @@ impl<'a> Reader<'a> {
             pong_timeout: self.duration("session.pong_timeout")?,
             close_linger: self.duration("session.close_linger")?,
             author_window: self.duration("session.author_window")?,
-            ephemeral_rate: self.rate("session.ephemeral_rate", |per_second| per_second)?,
+            ephemeral_rate: self.ephemeral_rate()?,
             ephemeral_keys: self.count("session.ephemeral_keys")?,
             limits: self.limits()?,
             auto_responses: Arc::default(), // read with the kinds
@@ -131,6 +134,10 @@ impl<'a> Reader<'a> {
             base_path: self.base_path("gateway.base_path")?,
             demo: self.flag("demo")?,
         })
+    }
+
+    fn ephemeral_rate(&self) -> Result<room::Rate, Error> {
+        self.rate("session.ephemeral_rate", |per_second| per_second)
     }
 
     fn rates(&self) -> Result<keeper::Rates, Error> {
