@@ -86,10 +86,11 @@ export class DormouseRoom extends Emitter {
     this.name = name;
     const { name: shown, session, since, history, watch, presence, tags, attachment, signal } = options;
     const token = typeof options.token === "function" ? undefined : options.token;
-    this.#told = copy({ type: "hello", name: shown, session, since, history, watch, presence, tags, attachment, token });
+    const position = since && { epoch: since.epoch, seq: since.seq };
+    this.#told = copy({ type: "hello", name: shown, session, since: position, history, watch, presence, tags, attachment, token });
     this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
     this.session = session;
-    this.position = since ?? this.#saved.since;
+    this.position = position ?? this.#saved.since;
     this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit, signal) => this.history({ after, limit }, signal));
     this.#token = new Token(options.token, (token) => this.#connection.send(this.#body({ type: "token", token })));
     this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
