@@ -57,10 +57,11 @@ export class Doors {
    * Opens a link into `room`.
    * @param {string} room
    * @param {"auto" | Transport} choice
-   * @param {boolean} [hasStalled] WebTransport opened the last time and then came to a halt
+   * @param {boolean} hasStalled WebTransport opened the last time and then came to a halt
+   * @param {AbortSignal} signal gives it up: no request and no socket stays open, and none follows
    */
-  async open(room, choice, hasStalled = false) {
-    const gateway = await this.#discover();
+  async open(room, choice, hasStalled, signal) {
+    const gateway = await this.#discover(signal);
     const path = `/rooms/${encodeURIComponent(room)}`;
     const { url: address, certificate_hashes: hashes } = gateway.webtransport ?? {};
     const policy = gateway.policy ?? {};
@@ -76,7 +77,7 @@ export class Doors {
     if (choice === "webtransport") {
       if (!this.#WebTransport) throw unreachable("there is no WebTransport here; it needs a secure context");
       if (!address) throw unreachable("this gateway offers no WebTransport");
-      return openWithin(webtransport, readyTimeout).catch((cause) => {
+      return openWithin(webtransport, readyTimeout, signal).catch((cause) => {
         throw unreachable("WebTransport does not open; UDP may be blocked on the way", cause);
       });
     }
@@ -84,7 +85,7 @@ export class Doors {
     const hasFailed = this.#recall() >= (policy.failures_before_websocket ?? 2);
     const opening = async () => {
       if (choice === "websocket" || !suits || hasFailed || hasStalled) {
-        const link = await openWithin(websocket, WEBSOCKET_TIMEOUT_MS);
+        const link = await openWithin(websocket, WEBSOCKET_TIMEOUT_MS, signal);
         // So the network was not to blame.
         if (hasStalled) this.#remember(GIVEN_UP);
         return link;
@@ -93,7 +94,7 @@ export class Doors {
         headStart: policy.head_start_ms ?? 200,
         firstTimeout: readyTimeout,
         secondTimeout: WEBSOCKET_TIMEOUT_MS,
-      });
+      }, signal);
       this.#remember(link.transport === "websocket" ? this.#recall() + 1 : 0);
       return link;
     };
@@ -102,10 +103,13 @@ export class Doors {
     });
   }
 
-  async #discover() {
+  /** @param {AbortSignal} signal */
+  async #discover(signal) {
     const url = new URL("/.well-known/dormouse", this.#base);
+    const late = AbortSignal.timeout(DISCOVERY_TIMEOUT_MS);
     try {
-      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(DISCOVERY_TIMEOUT_MS) });
+      // A browser without `any` ends a request that is given up when it is late.
+      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.any?.([signal, late]) ?? late });
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
       return await answer.json();
     } catch (cause) {

@@ -11,9 +11,10 @@
  * @param {() => Link} first the preferred way
  * @param {() => Link} second the other
  * @param {{ headStart: number, firstTimeout: number, secondTimeout: number }} times in ms
+ * @param {AbortSignal} signal closes both
  */
-export async function race(first, second, { headStart, firstTimeout, secondTimeout }) {
-  const preferred = attempt(first, firstTimeout);
+export async function race(first, second, { headStart, firstTimeout, secondTimeout }, signal) {
+  const preferred = attempt(first, firstTimeout, signal);
   /** @type {any} */
   let timer;
   const started = new Promise((resolve) => (timer = setTimeout(resolve, headStart)));
@@ -21,7 +22,7 @@ export async function race(first, second, { headStart, firstTimeout, secondTimeo
   clearTimeout(timer);
   if (early) return /** @type {Link} */ (early);
 
-  const other = attempt(second, secondTimeout);
+  const other = attempt(second, secondTimeout, signal);
   const winner = await Promise.any([preferred.opened, other.opened]);
   (winner === preferred.link ? other : preferred).link?.close();
   return winner;
@@ -31,21 +32,25 @@ export async function race(first, second, { headStart, firstTimeout, secondTimeo
  * Opens a link one way, or fails within `timeout` ms: browsers themselves may take 30 s.
  * @param {() => Link} open
  * @param {number} timeout
+ * @param {AbortSignal} signal closes it
  */
-export function openWithin(open, timeout) {
-  return attempt(open, timeout).opened;
+export function openWithin(open, timeout, signal) {
+  return attempt(open, timeout, signal).opened;
 }
 
 /**
  * @param {() => Link} open
  * @param {number} timeout
+ * @param {AbortSignal} signal
  */
-function attempt(open, timeout) {
+function attempt(open, timeout, signal) {
   /** @type {Link | undefined} */
   let link;
   /** @type {any} */
   let timer;
   const opened = new Promise((/** @type {(link: Link) => void} */ resolve, reject) => {
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => reject(signal.reason));
     const opening = (link = open());
     timer = setTimeout(() => reject(new Error("nothing answered in time")), timeout);
     opening.ready.then(() => resolve(opening), reject);
