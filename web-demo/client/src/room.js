@@ -7,6 +7,7 @@
 
 /** @import {Direct, Gap, Message, Options, Position, Room, Status, Transport} from "../dormouse.js" */
 /** @import {Frame} from "./framing.js" */
+import { baseOf } from "./address.js";
 import { Connection } from "./connection.js";
 import { Doors } from "./doors.js";
 import { Emitter } from "./emitter.js";
@@ -71,13 +72,13 @@ export class DormouseRoom extends Emitter {
    */
   constructor(name, options = {}) {
     super();
-    if (!ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
+    if (typeof name !== "string" || !ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
     const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
     if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
-    const base = gatewayOf(options.gateway);
+    const base = baseOf(options.gateway);
     this.name = name;
     this.#options = options;
-    this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
+    this.#saved = new Saved(options.save, `dormouse.room ${base}/${name}`);
     this.session = options.session ?? this.#saved.session;
     this.position = options.since ?? this.#saved.since;
     this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit) => this.history({ after, limit }));
@@ -367,17 +368,8 @@ export class DormouseRoom extends Emitter {
   }
 }
 
-/** @param {string | URL | undefined} given */
-function gatewayOf(given) {
-  const origin = /^https?:/.test(import.meta.url ?? "") ? import.meta.url : globalThis.location?.origin;
-  try {
-    return new URL(given ?? origin);
-  } catch (cause) {
-    throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
-  }
-}
-
-/** Of 128 bits, also where there is no secure context. */
+/** Of 128 bits, also where there is no secure context. It is unique and no secret. */
 function randomText() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
+  const words = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? [1, 2, 3, 4].map(Math.random);
+  return Array.from(words, (word) => word.toString(36)).join("");
 }

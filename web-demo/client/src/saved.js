@@ -9,6 +9,7 @@
 const EVERY_MS = 250;
 
 export class Saved {
+  /** @type {Exclude<Options["save"], boolean>} */
   #storage;
   #slot;
   /** @type {any} */
@@ -23,12 +24,12 @@ export class Saved {
    * @param {string} slot
    */
   constructor(save, slot) {
-    this.#storage = save === true ? globalThis.localStorage : save || undefined;
     this.#slot = slot;
     try {
+      this.#storage = save === true ? localStorage : save || undefined;
       ({ session: this.session, since: this.#since } = JSON.parse(this.#storage?.getItem(slot) || "{}"));
     } catch {
-      // Nothing that can be read is nothing at all.
+      // There is no storage, it is denied to this page, or nothing in it can be read: nothing is kept.
     }
     if (this.session) this.#write({});
   }
