@@ -74,15 +74,16 @@ export class Doors {
    * @param {string} room
    * @param {"auto" | Transport} choice
    * @param {boolean} [hasStalled] WebTransport opened the last time and then came to a halt
+   * @param {AbortSignal} [signal] gives it up: no request and no socket stays open, and none follows
    */
-  async open(room, choice, hasStalled = false) {
+  async open(room, choice, hasStalled = false, signal = undefined) {
     const path = `/rooms/${encodeURIComponent(room)}`;
     const asked = Date.now();
-    const discovery = attempt(DISCOVERY_PATH, () => this.#ask(), DISCOVERY_TIMEOUT_MS);
+    const discovery = attempt(DISCOVERY_PATH, () => this.#ask(), { timeout: DISCOVERY_TIMEOUT_MS, signal });
     const websocket = attempt(
       "WebSocket",
       () => openWebSocket(`${this.#base.replace("http", "ws")}${path}/ws`, this.#WebSocket),
-      WEBSOCKET_TIMEOUT_MS,
+      { timeout: WEBSOCKET_TIMEOUT_MS, signal },
     );
     const webtransport = (/** @type {Discovery} */ { webtransport: { url, certificate_hashes: hashes } = {}, policy }) => {
       const open = () => {
@@ -90,7 +91,7 @@ export class Doors {
         if (!url) throw new Error("this gateway offers none");
         return openWebTransport(`${url}${path}/wt`, this.#WebTransport, hashes);
       };
-      return attempt("WebTransport", open, policy?.ready_timeout_ms ?? 3_000, "; UDP may be blocked");
+      return attempt("WebTransport", open, { timeout: policy?.ready_timeout_ms ?? 3_000, hint: "; UDP may be blocked", signal });
     };
     const open = async () => {
       const answer = discovery.begin().then(({ ready }) => ready);
@@ -98,8 +99,8 @@ export class Doors {
       answer.catch(() => this.#isKnown && websocket.drop());
       const found = (await within(HEAD_START_MS, answer)) ?? (await Promise.any([websocket.begin(), answer]));
       if ("transport" in found) return found;
-      const { webtransport: place, policy = {} } = found;
-      const suits = this.#WebTransport && place?.url && policy.webtransport?.[engine()] === true;
+      const policy = found.policy ?? {};
+      const suits = this.#WebTransport && found.webtransport?.url && policy.webtransport?.[engine()] === true;
       const hasFailed = this.#recall() >= (policy.failures_before_websocket ?? 2);
       if (choice === "websocket" || !suits || hasFailed || hasStalled) return websocket.begin();
       // On a slow path the WebSocket has begun already; then WebTransport gets as long as the discovery took.

@@ -26,16 +26,18 @@
  * @template {Opening} T
  * @param {string} name of the way
  * @param {() => T} open
- * @param {number} timeout in ms; browsers themselves may take 30 s
- * @param {string} [hint] why nothing may have answered
+ * @param {object} options
+ * @param {number} options.timeout in ms; browsers themselves may take 30 s
+ * @param {string} [options.hint] why nothing may have answered
+ * @param {AbortSignal} [options.signal] drops it
  * @returns {Attempt<T>}
  */
-export function attempt(name, open, timeout, hint = "") {
+export function attempt(name, open, { timeout, hint = "", signal }) {
   /** @type {T | undefined} */
   let opening;
   /** @type {Promise<T> | undefined} */
   let opened;
-  let isDropped = false;
+  let isDropped = signal?.aborted;
   const run = async () => {
     /** @type {any} */
     let timer;
@@ -54,13 +56,12 @@ export function attempt(name, open, timeout, hint = "") {
       clearTimeout(timer);
     }
   };
-  return {
-    begin: () => (opened ??= run()),
-    drop(taken) {
-      isDropped = true;
-      if (opening !== taken) opening?.close();
-    },
+  const drop = (/** @type {object | undefined} */ taken = undefined) => {
+    isDropped = true;
+    if (opening !== taken) opening?.close();
   };
+  signal?.addEventListener("abort", drop);
+  return { begin: () => (opened ??= run()), drop };
 }
 
 /**

@@ -4,12 +4,12 @@
 import { DormouseError } from "./errors.js";
 
 /** Without these nothing works. Of all else a platform may have the client does without. */
-const NEEDED = "AbortController TextDecoder TextEncoder URL atob performance queueMicrotask setTimeout";
+const NEEDED = "AbortController TextDecoder TextEncoder URL atob performance queueMicrotask setTimeout clearTimeout";
 
 /** Throws `unsupported` where something is missing that there must be. */
 export function checkPlatform() {
   for (const name of NEEDED.split(" ")) {
-    if (!(name in globalThis)) throw new DormouseError("unsupported", `there is no ${name} here`);
+    if (!(/** @type {any} */ (globalThis)[name])) throw new DormouseError("unsupported", `there is no ${name} here`);
   }
 }
 

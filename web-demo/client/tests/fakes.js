@@ -13,7 +13,7 @@ const DISCOVERY = {
 export class FakeGateway {
   /** Every link that was asked for, oldest first. @type {FakeLink[]} */
   links = [];
-  discovery = { ...DISCOVERY };
+  discovery = structuredClone(DISCOVERY);
   /** Where the discovery was asked for, oldest first. @type {string[]} */
   asked = [];
   /** Whether the network leads to it; where not, every connection is refused. */
@@ -96,6 +96,8 @@ export class FakeLink {
   tell = (_) => {};
   /** @param {number} [_] */
   drop = (_) => {};
+  /** As a page's policy does in Chromium: with an error and no close. */
+  forbid = () => {};
 
   get isClosed() {
     return this.closedWith !== undefined;
@@ -113,7 +115,7 @@ export class FakeLink {
 }
 
 /** @param {FakeGateway} gateway */
-function fakeWebSocket(gateway) {
+export function fakeWebSocket(gateway) {
   return class extends EventTarget {
     bufferedAmount = 0;
     binaryType = "";
@@ -126,6 +128,7 @@ function fakeWebSocket(gateway) {
       if (!gateway.isReachable) queueMicrotask(() => link.drop());
       link.open = () => void this.dispatchEvent(new Event("open"));
       link.tell = (frame) => void this.dispatchEvent(Object.assign(new Event("message"), { data: JSON.stringify(frame) }));
+      link.forbid = () => void this.dispatchEvent(new Event("error"));
       link.drop = (code = 1006) => void this.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
     }
 
@@ -144,7 +147,7 @@ function fakeWebSocket(gateway) {
 }
 
 /** @param {FakeGateway} gateway */
-function fakeWebTransport(gateway) {
+export function fakeWebTransport(gateway) {
   return class {
     /** @param {string} url @param {object} options */
     constructor(url, options) {
