@@ -73,8 +73,8 @@ export class DormouseRoom extends Emitter {
   constructor(name, options = {}) {
     super();
     if (typeof name !== "string" || !ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
-    const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
-    if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
+    const { WebSocket = globalThis.WebSocket, WebTransport = globalThis.WebTransport } = options;
+    if (!WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
     const base = baseOf(options.gateway);
     this.name = name;
     this.#options = options;
@@ -83,7 +83,7 @@ export class DormouseRoom extends Emitter {
     this.position = options.since ?? this.#saved.since;
     this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit) => this.history({ after, limit }));
     this.#token = new Token(options.token, (token) => this.#connection.send(JSON.stringify({ type: "token", token })));
-    this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
+    this.#connection = new Connection(new Doors(base, { WebSocket, WebTransport }), name, options.transport ?? "auto", {
       hello: () => this.#hello(),
       welcome: (frame) => this.#welcome(frame),
       take: (frame) => this.#take(frame),
