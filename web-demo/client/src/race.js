@@ -51,7 +51,7 @@ export function attempt(name, open, { timeout, hint = "", signal }) {
       return opening;
     } catch (/** @type {any} */ cause) {
       opening?.close();
-      throw new Error(`${name}: ${cause?.message ?? cause}`, { cause });
+      throw new Error(`${name}: ${cause?.message || cause}`, { cause });
     } finally {
       clearTimeout(timer);
     }
