@@ -13,6 +13,7 @@ import "./company.mjs";
 import "./promises.mjs";
 import "./examples.mjs";
 import "./doors.mjs";
+import "./proxies.mjs";
 import { run } from "./stage.mjs";
 
 run();
