@@ -78,7 +78,7 @@ impl Dispatcher {
     pub fn new(settings: impl Into<Settings>, store: Store, metrics: Arc<Metrics>) -> Self {
         let Settings { kinds, rooms_awake, rooms_hibernating, clock } = settings.into();
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
-            let (keeps, rings) = (shared.clone(), shared.clone());
+            let (keeps, fails, rings) = (shared.clone(), shared.clone(), shared.clone());
             let world = World {
                 store,
                 metrics,
@@ -89,6 +89,11 @@ impl Dispatcher {
                 retire: Box::new(move |room, mailbox| match keeps.upgrade() {
                     Some(shared) => shared.retire(room, mailbox),
                     None => mailbox.close(), // nobody can find it any more
+                }),
+                failed: Box::new(move |room, mailbox| {
+                    if let Some(shared) = fails.upgrade() {
+                        shared.failed(room, mailbox);
+                    }
                 }),
                 set_alarm: Box::new(move || {
                     if let Some(shared) = rings.upgrade() {
@@ -110,6 +115,11 @@ impl Dispatcher {
     /// What time it is in these rooms.
     pub fn clock(&self) -> &Clock {
         &self.shared.world.clock
+    }
+
+    /// Looks for due alarms now: the wall clock was set.
+    pub fn look_for_alarms(&self) {
+        self.shared.in_hand.nudge();
     }
 
     /// What keepers usually go by.
@@ -150,7 +160,11 @@ impl Dispatcher {
                     letter = back;
                     mailbox.space().await;
                 }
-                Err(Refused::Closed(back)) => letter = back, // its entry is gone by now
+                Err(Refused::Closed(back)) => {
+                    letter = back;
+                    // Its entry is gone by now, unless its keeper failed.
+                    mailbox.left(|| self.shared.is_entry(room, &mailbox)).await;
+                }
             }
         }
     }
@@ -262,10 +276,11 @@ impl Dispatcher {
         let shared = &self.shared;
         let settings = shared.kinds.of(room); // once for as long as the keeper lives
         let mailbox = Mailbox::new(settings.mailbox_events, settings.waking_bytes);
-        mailboxes.insert(room.clone(), mailbox.clone());
         let world = shared.world.clone();
         let keeper = Keeper { room: room.clone(), settings: settings.clone(), world };
         keeper::begin(keeper, mailbox.clone(), found);
+        // Not before: a keeper that cannot be begun must not lock its room.
+        mailboxes.insert(room.clone(), mailbox.clone());
         mailbox
     }
 
@@ -282,6 +297,22 @@ impl Shared {
             mailboxes.remove(room);
         }
         may_go
+    }
+
+    /// A keeper has failed, and the store has answered all it had asked for: the next to ask for
+    /// its room begins another.
+    fn failed(&self, room: &RoomName, mailbox: &Arc<Mailbox>) {
+        let mut mailboxes = self.mailboxes();
+        if mailboxes.get(room).is_some_and(|entry| Arc::ptr_eq(entry, mailbox)) {
+            mailboxes.remove(room);
+        }
+        drop(mailboxes);
+        mailbox.leave();
+        self.in_hand.fell(room, self.world.clock.now());
+    }
+
+    fn is_entry(&self, room: &RoomName, mailbox: &Arc<Mailbox>) -> bool {
+        self.mailboxes().get(room).is_some_and(|entry| Arc::ptr_eq(entry, mailbox))
     }
 
     fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {

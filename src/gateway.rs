@@ -6,13 +6,14 @@
 //! client told when to come back, commits finished, the store closed.
 
 mod bind;
+pub mod reload;
+mod timekeeping;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,10 +22,13 @@ use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher};
 use crate::protocol::{Kinds, RoomName};
 use crate::server::addresses::Addresses;
+use crate::server::listener::Slot;
+use crate::server::refusals::Refusals;
 use crate::server::tls::{self, Certificates};
-use crate::server::{Context, http, operator, webtransport};
+use crate::server::{Context, Reloadable, http, operator, webtransport};
 use crate::session::Sessions;
-use crate::store::{self, Redb, Store};
+use crate::store::{self, MAKE_DIRECTORY, Redb, Store};
+use crate::supervision::{Supervisor, Task};
 use crate::telemetry::Metrics;
 
 pub use bind::BindError;
@@ -66,23 +70,31 @@ pub enum StartError {
 
 impl StartError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> String {
+        let hint = match self {
             Self::Certificate(_) => {
                 "without tls_cert and tls_key a development certificate is made"
             }
             Self::InUse(_) => {
                 "stop the other dormouse, or choose another directory with --data-dir"
             }
-            Self::Store { source: store::Error::Corrupt { .. }, .. } => {
-                "dormouse check --data-dir says what is damaged; put back a copy, or choose another"
-            }
-            Self::Store { .. } => {
+            Self::Store { source: store::Error::Denied { .. }, .. } => {
                 "check that this user may write there, or choose another with --data-dir"
+            }
+            Self::Store { source: store::Error::Unwell { doing: MAKE_DIRECTORY, .. }, .. } => {
+                "choose another directory with --data-dir"
+            }
+            Self::Store { dir, .. } => {
+                return format!(
+                    "dormouse check --data-dir {} says what is wrong; put back a copy, or choose \
+                     another directory",
+                    dir.display()
+                );
             }
             Self::Bind(error) => error.hint(),
             Self::WebTransport { .. } => "choose another address with --listen",
-        }
+        };
+        hint.to_owned()
     }
 }
 
@@ -97,8 +109,8 @@ pub struct Gateway {
     http: JoinSet<()>,
     webtransport: JoinSet<()>,
     operator: JoinSet<()>,
-    renewal: JoinSet<()>,
-    clock: JoinSet<()>,
+    /// The rooms' clock, and the look at the machine's with the renewal of certificates.
+    beside: JoinSet<()>,
     /// The longest spread of returns after a drain.
     drain_spread: Duration,
 }
@@ -110,10 +122,11 @@ impl Gateway {
         // The ports first: they are the quicker to find out, and are given back on failure.
         let doors = bind::doors(&config.listen)?;
         let operator_door = config.operator_listen.map(bind::operator).transpose()?;
-        let store = open_store(&config).await?;
+        let metrics = Arc::new(Metrics::default());
+        let supervisor = Supervisor::new(metrics.clone());
+        let store = open_store(&config, &supervisor).await?;
         let (seated, spread_ms) = found_seats(&config, &store).await?;
 
-        let metrics = Arc::new(Metrics::default());
         let kinds = Kinds::new(config.keeper, config.kinds);
         let rooms = dispatcher::Settings {
             kinds,
@@ -128,6 +141,9 @@ impl Gateway {
             store,
             certificates,
             metrics,
+            refusals: Refusals::default(),
+            supervisor,
+            origins: Reloadable::new(config.server.origins.clone()),
             settings: config.server,
             quic: config.quic,
             session: Arc::new(config.session),
@@ -139,39 +155,71 @@ impl Gateway {
             http: JoinSet::new(),
             webtransport: JoinSet::new(),
             operator: JoinSet::new(),
-            renewal: JoinSet::new(),
-            clock: JoinSet::new(),
+            beside: JoinSet::new(),
             drain_spread: config.drain_spread,
             cx,
         };
         // Before anybody is let in: who was here has its seat, and its windows begin anew.
         gateway.cx.dispatcher.begin(seated, spread_ms);
         let dispatcher = gateway.cx.dispatcher.clone();
-        gateway.clock.spawn(async move { dispatcher.keep_time().await });
+        let keep_time = move || {
+            let dispatcher = dispatcher.clone();
+            async move { Ok(dispatcher.keep_time().await) }
+        };
+        gateway.beside.spawn(gateway.keeps(Task::Clock, keep_time));
         for door in doors {
             gateway.open(door)?;
         }
         if let Some((listener, address)) = operator_door {
             gateway.open_operator(listener, address);
         }
-        gateway.renewal.spawn(gateway.cx.certificates.clone().keep_fresh());
+        timekeeping::begin(&gateway.cx);
+        let cx = gateway.cx.clone();
+        let look = move || {
+            let cx = cx.clone();
+            async move { Ok(timekeeping::keep(cx).await) }
+        };
+        gateway.beside.spawn(gateway.keeps(Task::Certificates, look));
         Ok(gateway)
+    }
+
+    /// A task that is begun anew when it fails.
+    fn keeps<F>(
+        &self,
+        task: Task,
+        begin: impl FnMut() -> F + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.cx.supervisor.clone().keep(task, begin)
     }
 
     fn open(&mut self, door: bind::Door) -> Result<(), StartError> {
         let bind::Door { address, tcp, udp } = door;
         let tls = self.cx.certificates.quic_tls();
-        let endpoint = webtransport::listen(self.cx.clone(), udp, tls)
+        let listener = webtransport::Listener::new(self.cx.clone(), udp, tls)
             .map_err(|source| StartError::WebTransport { address, source })?;
-        self.webtransport.spawn(endpoint);
-        self.http.spawn(http::listen(self.cx.clone(), tcp, address, self.stop.subscribe()));
+        let serve = move || listener.clone().serve();
+        self.webtransport.spawn(self.keeps(Task::QuicEndpoint, serve));
+        let (cx, slot, stop) = (self.cx.clone(), Slot::of(tcp), self.stop.subscribe());
+        let listen = move || {
+            let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
+            async move { Ok(http::listen(cx, slot, address, stop).await) }
+        };
+        self.http.spawn(self.keeps(Task::TcpListener, listen));
         self.addresses.push(address);
         tracing::info!(%address, "listening, TCP and UDP");
         Ok(())
     }
 
     fn open_operator(&mut self, listener: TcpListener, address: SocketAddr) {
-        self.operator.spawn(operator::listen(self.cx.clone(), listener, self.stop.subscribe()));
+        let (cx, slot, stop) = (self.cx.clone(), Slot::of(listener), self.stop.subscribe());
+        let listen = move || {
+            let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
+            async move { Ok(operator::listen(cx, slot, address, stop).await) }
+        };
+        self.operator.spawn(self.keeps(Task::OperatorListener, listen));
         self.operator_address = Some(address);
         tracing::info!(%address, "listening for operators");
     }
@@ -191,6 +239,11 @@ impl Gateway {
         &self.cx
     }
 
+    /// Looks at the wall clock now; it is looked at every few seconds anyway.
+    pub fn look_at_the_clock(&self) {
+        timekeeping::look(&self.cx);
+    }
+
     /// The address to open in a browser.
     pub fn url(&self) -> String {
         let scheme = if self.cx.certificates.tcp_tls().is_some() { "https" } else { "http" };
@@ -205,6 +258,12 @@ impl Gateway {
         }
     }
 
+    /// Waits until a task of the gateway is given up, and says which. What is left of the gateway
+    /// is to be shut down then.
+    pub async fn failed(&self) -> Task {
+        self.cx.supervisor.given_up().await
+    }
+
     /// Stops: not ready and nobody new, every client told its own moment to return, commits in
     /// flight finished, the store closed.
     pub async fn shutdown(mut self) {
@@ -217,7 +276,7 @@ impl Gateway {
             spread_cap
         });
         self.webtransport.shutdown().await;
-        self.clock.shutdown().await;
+        self.beside.shutdown().await;
         cx.dispatcher.close().await;
         let spread_ms = spread.as_millis() as u64;
         if let Err(error) = cx.store.run(move |engine| engine.close(spread_ms)).await {
@@ -242,12 +301,13 @@ fn certificates(config: &Config) -> Result<Certificates, tls::Error> {
             names.push(name);
         }
     }
-    Certificates::development(&config.certs_dir, names, OffsetDateTime::now_utc())
+    Certificates::development(&config.certs_dir, names, config.clock.outside())
 }
 
-async fn open_store(config: &Config) -> Result<Store, StartError> {
+async fn open_store(config: &Config, supervisor: &Supervisor) -> Result<Store, StartError> {
     let (dir, clock) = (config.data_dir.clone(), config.clock.clone());
-    let settings = store::Settings { clock, ..config.store.clone() };
+    let supervisor = supervisor.clone();
+    let settings = store::Settings { clock, supervisor, ..config.store.clone() };
     let failed = |error| match error {
         store::Error::InUse { .. } => StartError::InUse(error),
         source => StartError::Store { dir: config.data_dir.clone(), source },

@@ -23,6 +23,7 @@
 //! | [`store`] | journal and rooms on disk, behind one small trait |
 //! | [`clock`] | what time it is |
 //! | [`protocol`] | the words on the wire |
+//! | [`supervision`] | what lives as long as the gateway, and what is done when it fails |
 //! | [`telemetry`] | every metric's name; where log lines go |
 //!
 //! Beside the house stand `client`, for whoever comes to visit, which shares nothing with the rooms above but the
@@ -70,6 +71,8 @@ pub mod store;
 pub mod clock;
 
 pub mod protocol;
+
+pub mod supervision;
 
 pub mod telemetry;
 

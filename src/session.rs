@@ -99,7 +99,7 @@ pub fn run<L: Link>(
     let span = tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT);
     let mut life = life::Life::new(link, profile, place);
     async move {
-        let ending = life.live().await;
+        let ending = life.live_or_fail().await;
         Box::pin(life.end(ending)).await;
     }
     .instrument(span)

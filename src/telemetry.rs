@@ -6,11 +6,15 @@
 //!
 //! On a message's path a shared counter is held ([`Family::of`]), not looked up.
 
+pub mod log;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+pub use log::log_to_stderr;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -101,11 +105,14 @@ impl<T: Default> Family<T> {
 
     /// The metric of one label value, made when it is first asked for.
     pub fn of(&self, value: &'static str) -> Arc<T> {
-        const PANICS: &str = "nothing panics while it holds this lock";
-        if let Some(member) = self.members.read().expect(PANICS).get(value) {
+        // Entries are only added, each in one step: after a panic the table is still whole.
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = members.get(value) {
             return member.clone();
         }
-        self.members.write().expect(PANICS).entry(value).or_default().clone()
+        drop(members);
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.entry(value).or_default().clone()
     }
 }
 
@@ -145,6 +152,8 @@ pub struct Metrics {
     pub ephemerals_dropped: Counter,
     /// Refusals before the upgrade, by HTTP status.
     pub refusals: Family<Counter>,
+    /// Requests of web pages refused, by what did not fit: `origin` or `host`.
+    pub pages_refused: Family<Counter>,
     /// Commits that the store did not confirm.
     pub commits_failed: Counter,
     /// Alarms that came due: `rung`, or `failed` and to be tried again.
@@ -153,8 +162,14 @@ pub struct Metrics {
     pub alarms_failing: Gauge,
     /// Rooms deleted, by an `operator` or because they were `idle`.
     pub rooms_deleted: Family<Counter>,
+    /// Jumps of the wall clock, `forward` and `back`.
+    pub clock_jumps: Family<Counter>,
+    /// 1 while the wall clock shows a time that is over.
+    pub clock_wrong: Gauge,
     /// 1 while the store is unwell, as `/readyz` says: set when it is read.
     pub store_unwell: Gauge,
+    /// Failures of what should not end: tasks that live as long as the gateway, sessions, keepers.
+    pub task_failures: Family<Counter>,
 }
 
 impl Default for Metrics {
@@ -173,11 +188,15 @@ impl Default for Metrics {
             frames_ignored: Counter::default(),
             ephemerals_dropped: Counter::default(),
             refusals: Family::new("status", &[]),
+            pages_refused: Family::new("reason", &["origin", "host"]),
             commits_failed: Counter::default(),
             alarms: Family::new("outcome", &["rung", "failed"]),
             alarms_failing: Gauge::default(),
             rooms_deleted: Family::new("cause", &["operator", "idle"]),
+            clock_jumps: Family::new("direction", &["forward", "back"]),
+            clock_wrong: Gauge::default(),
             store_unwell: Gauge::default(),
+            task_failures: Family::new("task", &["session", "keeper"]),
         }
     }
 }
@@ -211,6 +230,11 @@ impl Metrics {
             &self.ephemerals_dropped,
         );
         page.family("dormouse_refusals_total", "Refusals before the upgrade.", &self.refusals);
+        page.family(
+            "dormouse_pages_refused_total",
+            "Web pages refused for their origin or host.",
+            &self.pages_refused,
+        );
         page.single(
             "dormouse_commits_failed_total",
             "Commits the store did not confirm.",
@@ -223,7 +247,23 @@ impl Metrics {
             &self.alarms_failing,
         );
         page.family("dormouse_rooms_deleted_total", "Rooms deleted.", &self.rooms_deleted);
+        page.family(
+            "dormouse_clock_jumps_total",
+            "How often the wall clock was set.",
+            &self.clock_jumps,
+        );
+        page.single(
+            "dormouse_clock_wrong",
+            "Whether the wall clock shows a time that is over.",
+            &self.clock_wrong,
+        );
         page.single("dormouse_store_unwell", "Whether the store is unwell.", &self.store_unwell);
+        page.family(
+            "dormouse_task_failures_total",
+            "Failures of tasks that should not end.",
+            &self.task_failures,
+        );
+        page.single("dormouse_log_lines_lost_total", "Log lines not written.", &log::lost());
         page.0
     }
 }
@@ -238,6 +278,13 @@ impl Number for Counter {
     const KIND: &'static str = "counter";
     fn number(&self) -> String {
         self.get().to_string()
+    }
+}
+
+impl Number for u64 {
+    const KIND: &'static str = "counter";
+    fn number(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -267,7 +314,7 @@ impl Page {
 
     fn family<T: Number>(&mut self, name: &str, help: &str, family: &Family<T>) {
         self.head(name, help, T::KIND);
-        let members = family.members.read().expect("nothing panics while it holds this lock");
+        let members = family.members.read().unwrap_or_else(PoisonError::into_inner);
         for (value, metric) in members.iter() {
             let label = family.label;
             self.line(format_args!("{name}{{{label}=\"{value}\"}} {}", metric.number()));
@@ -281,22 +328,6 @@ impl Page {
         self.line(format_args!("{name}_sum {whole}.{part:06}"));
         self.line(format_args!("{name}_count {}", timing.count.get()));
     }
-}
-
-/// Sends log lines to stderr, as `RUST_LOG` says, else from `info` on.
-pub fn log_to_stderr() {
-    use std::io::IsTerminal as _;
-    use tracing_subscriber::EnvFilter;
-
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .compact()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .finish();
-    // Only a second call fails, and then the first one's lines go where these would.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 #[cfg(test)]
@@ -337,6 +368,6 @@ mod tests {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert_eq!(names.len(), 18);
+        assert_eq!(names.len(), 23);
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! - Nothing here is pretended: a room that is told to hibernate is asleep, and what a crash leaves
 //!   is what a killed process leaves.
-//! - The house's clock is its own, and only ever moves forward. See [`House::advance`].
+//! - The house's clock is its own. Deadlines only ever move forward ([`House::advance`]); its wall
+//!   time can be set as well ([`House::set_wall`]).
 //! - It has a runtime of its own too, so that it is there under any test, and so that all of it
 //!   ends with a crash.
 //!
@@ -199,11 +200,23 @@ impl House {
     ///
     /// It is one step, as if the machine had been suspended for so long: what would have happened
     /// one after the other meanwhile happens at its end. To see a room through a day hour by hour,
-    /// move the clock hour by hour.
+    /// move the clock hour by hour. For a closed house it is time in which there was no gateway.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
-        // Whoever has read a letter since has looked at the clock for it.
-        self.ask(async |rooms| rooms.close().await).await;
+        if self.life.is_some() {
+            // Whoever has read a letter since has looked at the clock for it.
+            self.ask(async |rooms| rooms.close().await).await;
+        }
+    }
+
+    /// Sets the house's wall clock, forward or back, as an operator or a time server does; deadlines
+    /// go on as if nothing had happened. When this returns, an open house has noticed. A closed one
+    /// finds its clock so when it is opened.
+    pub async fn set_wall(&self, to: Timestamp) {
+        self.clock.set_wall(to);
+        if let Some(life) = &self.life {
+            life.gateway.look_at_the_clock();
+        }
     }
 
     // Its end, and the next beginning

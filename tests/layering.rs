@@ -28,6 +28,7 @@ const FLOORS: &[&str] = &[
     "store",
     "clock",
     "protocol",
+    "supervision",
     "telemetry",
     "client",
 ];

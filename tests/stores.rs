@@ -48,6 +48,7 @@ fn settings() -> Settings {
         },
         kinds: Default::default(),
         clock: Default::default(),
+        supervisor: Default::default(),
     }
 }
 

@@ -48,7 +48,7 @@ export class Rooms {
   async #ask() {
     this.#isSoon = false;
     if (document.hidden || this.#isRefused) return;
-    const answer = await fetch("/demo/rooms", { signal: AbortSignal.timeout(EVERY_MS * 2) }).catch(() => null);
+    const answer = await fetch("demo/rooms", { signal: AbortSignal.timeout(EVERY_MS * 2) }).catch(() => null);
     if (answer?.status === 404) this.#isRefused = this.#section.hidden = true;
     const told = answer?.ok ? await answer.json().catch(() => null) : null;
     if (told) this.#show(told.rooms);

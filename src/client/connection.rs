@@ -93,7 +93,13 @@ impl<'a> Connection<'a> {
 
     pub async fn run(&mut self, wire: Wire) -> End {
         let Wire { transport, sender, mut receiver } = wire;
-        self.shared.lock().transport = Some(transport);
+        {
+            let mut state = self.shared.lock();
+            if state.is_over() {
+                return End::Ours; // before hello there is no seat to end
+            }
+            state.transport = Some(transport);
+        }
         let (out, mut writing) = writing::begin(sender);
         out.try_send(Out::Frame(self.hello())).expect("the queue is empty");
         let welcome_by = Instant::now() + self.options.limits.connect;
@@ -272,9 +278,11 @@ impl<'a> Connection<'a> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let transport = state.transport.expect("there is a connection");
+        let is_settled = state.outbox.fit(welcome.limits.message);
+        state.requests.fit(welcome.limits.message);
         state.session = Some(welcome.session);
         state.sid = Some(welcome.sid.clone());
-        state.longest = Some(welcome.limits.message);
+        state.limited(welcome.limits);
         state.queue.push(Event::Connected(Connected {
             transport,
             sid: welcome.sid,
@@ -287,6 +295,9 @@ impl<'a> Connection<'a> {
             state.queue.push(Event::Gap(Gap { why, oldest: welcome.oldest }));
         }
         state.queue.push(Event::Presence(presence));
+        if is_settled {
+            self.shared.settled.notify_waiters();
+        }
         self.log.welcomed(welcome.position.epoch, welcome.resumed);
         if let Some(welcomed) = self.welcomed.take() {
             let _ = welcomed.send(Ok(())); // whoever does not wait any more has dropped the room, too

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::Error;
+use super::finite;
 
 /// What a message carries: any JSON, or bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,8 +104,10 @@ pub(super) fn is_shallow(value: &Value) -> Result<(), Error> {
 }
 
 impl Data {
-    /// Anything that serde can make JSON of.
+    /// Anything that serde can make JSON of. A number that is not finite is an error, as is a map whose keys are
+    /// no texts. (`serde_json::json!` and `serde_json::to_value` make `null` of such a number.)
     pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        finite::check(value)?;
         serde_json::to_value(value).map(Self::Json)
     }
 

@@ -13,9 +13,9 @@ use super::framing::Broken;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The address is none of a room.
-    #[error("{address:?} is no room's address: {why}")]
+    #[error("{address:?} is no room's address: {why} (one is http://localhost:4433/rooms/lobby)")]
     Address {
-        /// What was given.
+        /// What was given, without a user and a password.
         address: String,
         /// What is wrong with it.
         why: &'static str,
@@ -96,6 +96,16 @@ pub enum Error {
         size: usize,
         /// `limits.message` of the gateway's welcome.
         limit: usize,
+    },
+    /// The gateway would refuse it, and it was not sent.
+    #[error("{what} is {size}, over the gateway's limit of {limit}")]
+    OverLimit {
+        /// Which part of the call, as in "the key of an ephemeral, in bytes,".
+        what: &'static str,
+        /// How much it is.
+        size: u64,
+        /// The limit of that name in the gateway's welcome.
+        limit: u64,
     },
     /// It nests deeper than the protocol takes, and was not sent.
     #[error("JSON of a message may nest 31 levels, this nests deeper")]
@@ -191,7 +201,6 @@ impl Error {
     /// What somebody at a terminal can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Address { .. } => "a room's address looks like http://localhost:4433/rooms/lobby",
             Self::Unreachable { .. } => {
                 "is a gateway running there? `dormouse` starts one; --url says where"
             }

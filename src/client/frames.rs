@@ -135,9 +135,21 @@ pub(super) struct Welcome {
     pub count: u64,
 }
 
-#[derive(Debug, Deserialize)]
+/// What the gateway takes. One that does not say all of it refuses by itself what is too much.
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Limits {
+    /// Bytes of a frame.
     pub message: usize,
+    /// Bytes of an attachment.
+    pub attachment: Option<u64>,
+    /// How many tags a seat has.
+    pub tags: Option<u64>,
+    /// Bytes of one.
+    pub tag: Option<u64>,
+    /// Bytes of a key.
+    pub key: Option<u64>,
+    /// How many keys the ephemerals of a session have.
+    pub ephemeral_keys: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -39,6 +39,7 @@ mod data;
 mod driver;
 mod error;
 mod event;
+mod finite;
 mod frames;
 mod framing;
 mod liveness;

@@ -120,6 +120,20 @@ impl Outbox {
         true
     }
 
+    /// The gateway takes frames of that size now: those that are larger are settled, each with the reason, before
+    /// one of them ends the session. Says whether there was one.
+    pub fn fit(&mut self, limit: usize) -> bool {
+        let (large, fits): (VecDeque<_>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|it| it.frame.size() > limit);
+        self.waiting = fits;
+        let is_any = !large.is_empty();
+        for Waiting { frame, settle, .. } in large {
+            self.bytes -= frame.size();
+            let _ = settle.send(Err(Error::TooLarge { size: frame.size(), limit }));
+        }
+        is_any
+    }
+
     /// The connection is gone: what was said without an answer is said again on the next.
     pub fn connection_lost(&mut self) {
         self.waiting.iter_mut().for_each(|it| it.is_said = false);
@@ -199,6 +213,22 @@ mod tests {
         assert!(!outbox.settle(1, Ok(published)), "once");
         assert_eq!(settled.try_recv().unwrap().unwrap(), published);
         assert_eq!(said(outbox.next(later)).unwrap().0, 2);
+    }
+
+    /// The gateway was restarted with a lower limit while they waited: one of them would have ended the session.
+    #[tokio::test]
+    async fn what_the_gateway_takes_no_longer_is_settled_alone() {
+        let mut outbox = outbox(|_| {});
+        let mut small = outbox.push(1, &"a".into(), Some(1_000)).unwrap();
+        let large = Data::Bytes(Bytes::from(vec![0; 600]));
+        let mut large = outbox.push(2, &large, Some(1_000)).unwrap();
+        assert!(!outbox.fit(1_000));
+        assert!(outbox.fit(500) && !outbox.fit(500));
+        assert!(matches!(large.try_recv(), Ok(Err(Error::TooLarge { limit: 500, .. }))));
+        assert!(small.try_recv().is_err(), "it waits");
+        assert_eq!(said(outbox.next(Instant::now())).unwrap().0, 1);
+        assert!(outbox.settle(1, Ok(Published { seq: 1, dup: false })) && outbox.is_empty());
+        assert_eq!(outbox.bytes, 0);
     }
 
     #[tokio::test]

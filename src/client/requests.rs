@@ -134,6 +134,18 @@ impl Requests {
         true
     }
 
+    /// The gateway takes frames of that size now: what is larger is answered with the reason.
+    pub fn fit(&mut self, limit: usize) {
+        let is_large = |it: &Waiting| it.ask.frame(it.id).size() > limit;
+        let (large, fits): (VecDeque<_>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(is_large);
+        self.waiting = fits;
+        for Waiting { id, ask, reply, .. } in large {
+            let size = ask.frame(id).size();
+            let _ = reply.send(Err(Error::TooLarge { size, limit })); // perhaps nobody waits for it any more
+        }
+    }
+
     pub fn connection_lost(&mut self, lost: &Lost) {
         self.paused_until = None;
         let (gone, kept): (VecDeque<_>, _) = std::mem::take(&mut self.waiting)

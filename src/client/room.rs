@@ -22,10 +22,17 @@ use super::roster::MEMBERS;
 use super::shared::Shared;
 use super::wire::{Route, Transport};
 
+/// The largest number of the protocol's JSON. No log gets there: what lies before or after a larger one is the
+/// same.
+const SEQ_MOST: u64 = (1 << 53) - 1;
+
 /// Enters a room: returns when the gateway has welcomed the session, or says why not.
 ///
 /// `address` is the room's, `http://localhost:4433/rooms/lobby`. With `https` (or `wss`) TCP is under TLS, too;
-/// WebTransport always is. An address that ends in `/ws` or `/wt` names the transport as well.
+/// WebTransport always is. An address that ends in `/ws` or `/wt` names the transport as well. A path before
+/// `/rooms/` is kept.
+///
+/// If the wait is given up, nothing connects any more, and a session that has begun ends.
 pub async fn connect(address: &str, options: Options) -> Result<(Room, Events), Error> {
     let address = Address::parse(address)?;
     options.attachment.as_ref().map_or(Ok(()), is_shallow)?;
@@ -81,7 +88,7 @@ impl Room {
         if let Some(error) = &state.ended {
             return Publishing(Err(error.clone()));
         }
-        let (id, longest) = (state.id(), state.longest);
+        let (id, longest) = (state.id(), state.longest());
         let settled = state.outbox.push(id, &data.into(), longest);
         drop(state);
         self.shared.work.notify_one();
@@ -106,7 +113,8 @@ impl Room {
             return Err(error.clone());
         }
         let (json, bytes) = data.halves();
-        fits(&Say::Ephemeral { key, data: json }.frame(bytes), json, state.longest)?;
+        fits(&Say::Ephemeral { key, data: json }.frame(bytes), json, state.longest())?;
+        state.check_ephemeral(key)?;
         if state.transport.is_some() {
             state.ephemeral(key.to_owned(), data);
             drop(state);
@@ -119,8 +127,8 @@ impl Room {
     pub async fn history(&self, which: Pages, limit: u32) -> Result<Page, Error> {
         let (before, after) = match which {
             Pages::Newest => (None, None),
-            Pages::Before(seq) => (Some(seq), None),
-            Pages::After(seq) => (None, Some(seq)),
+            Pages::Before(seq) => (Some(seq.min(SEQ_MOST)), None),
+            Pages::After(seq) => (None, Some(seq.min(SEQ_MOST))),
         };
         match self.ask(Ask::History { before, after, limit: Some(limit) }).await? {
             Answer::Page(page) => Ok(page),
@@ -200,8 +208,11 @@ impl Room {
             if let Some(error) = &state.ended {
                 return Err(error.clone());
             }
+            if let Ask::Set { attachment, tags } = &ask {
+                state.check_seat(attachment.as_ref(), tags.as_deref())?;
+            }
             let id = state.id();
-            fits(&ask.frame(id), ask.json(), state.longest)?;
+            fits(&ask.frame(id), ask.json(), state.longest())?;
             state.requests.push(id, ask, reply)?;
         }
         self.shared.work.notify_one();

@@ -1,10 +1,12 @@
 //! What can be wrong with what was said, each one sentence with everything needed in it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::said::{self, Origin, Value};
 use super::settings::Setting;
 use crate::protocol::pattern::BadPattern;
+use crate::server::hosts::BadEntry;
 
 /// What is wrong with what was said. Only a file that cannot be read and a
 /// pattern that is none have a cause below it.
@@ -19,6 +21,18 @@ pub enum Error {
         said: Value,
         /// What would do.
         expected: String,
+    },
+    /// An entry of a list that nothing could ever match.
+    #[error("{key} has {bad}; expected {expected} ({origin})")]
+    Entry {
+        /// The setting.
+        key: &'static str,
+        /// The entry, and what is wrong with it.
+        bad: BadEntry,
+        /// What would do.
+        expected: &'static str,
+        /// Who said it.
+        origin: Origin,
     },
     /// A value beyond its bounds.
     #[error("{key} is {:?}, expected {least} to {most} ({})", .said.text, .said.origin)]
@@ -43,6 +57,16 @@ pub enum Error {
         other: &'static str,
         /// What was said of the first and of the second.
         said: Box<[Value; 2]>,
+    },
+    /// A list of addresses of which one leaves no room for another.
+    #[error("listen is {said}, but {first} and {second} cannot both be listened to")]
+    Overlap {
+        /// What was said.
+        said: Value,
+        /// The earlier of the two.
+        first: SocketAddr,
+        /// The later one.
+        second: SocketAddr,
     },
     /// One half of a pair.
     #[error("{key} is given ({origin}) without {missing}; a certificate needs both")]

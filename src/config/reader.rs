@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use super::settings::{self, Setting};
 use super::units;
 use crate::clock::Clock;
 use crate::protocol::Kinds;
+use crate::server::base_path::BasePath;
+use crate::server::hosts::BadEntry;
 use crate::session::AutoResponses;
+use crate::supervision::Supervisor;
 use crate::{keeper, outbox, room, server, session, store};
 
 /// Bytes of one tag: not a setting, the number of tags is.
@@ -37,6 +41,15 @@ const SIZE_RULES: [Rule<usize>; 6] = [
     ("room.journal_bytes", "must be at most", "store.journal_total_bytes", |a, b| a <= b),
 ];
 
+/// Whether both cannot be listened to. An unspecified address is all of its family.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = |all: &SocketAddr, it: &SocketAddr| {
+        all.ip() == it.ip() || (all.ip().is_unspecified() && all.is_ipv4() == it.is_ipv4())
+    };
+    let is_same_port = one.port() == other.port() && one.port() != 0;
+    is_same_port && (covers(one, other) || covers(other, one))
+}
+
 /// Reads typed values out of what was said.
 pub(super) struct Reader<'a> {
     said: &'a Said,
@@ -56,6 +69,9 @@ impl<'a> Reader<'a> {
             resume_window: self.duration("session.resume_window")?,
             heartbeat: self.duration("session.heartbeat")?,
             message_bytes: self.size("session.message_bytes")?,
+            publishes_in_flight: self.count("session.publishes_in_flight")?,
+            ephemeral_keys: self.count("session.ephemeral_keys")?,
+            ephemeral_rate: self.ephemeral_rate()?,
             presence_every: self.duration("room.presence_every")?,
             limits: self.limits()?,
             rates: self.rates()?,
@@ -81,7 +97,7 @@ impl<'a> Reader<'a> {
             pong_timeout: self.duration("session.pong_timeout")?,
             close_linger: self.duration("session.close_linger")?,
             author_window: self.duration("session.author_window")?,
-            ephemeral_rate: self.rate("session.ephemeral_rate", |per_second| per_second)?,
+            ephemeral_rate: self.ephemeral_rate()?,
             ephemeral_keys: self.count("session.ephemeral_keys")?,
             limits: self.limits()?,
             auto_responses: Arc::default(), // read with the kinds
@@ -113,9 +129,15 @@ impl<'a> Reader<'a> {
                 connections: per_address.map_or(usize::MAX, |most| most as usize),
                 loopback_is_exempt: true,
             },
-            origins: self.origins("gateway.origins")?,
+            origins: self.entries("gateway.origins")?,
+            hosts: self.entries("gateway.hosts")?,
+            base_path: self.base_path("gateway.base_path")?,
             demo: self.flag("demo")?,
         })
+    }
+
+    fn ephemeral_rate(&self) -> Result<room::Rate, Error> {
+        self.rate("session.ephemeral_rate", |per_second| per_second)
     }
 
     fn rates(&self) -> Result<keeper::Rates, Error> {
@@ -173,6 +195,7 @@ impl<'a> Reader<'a> {
             retention,
             kinds: Kinds::default(),
             clock: Clock::default(),
+            supervisor: Supervisor::default(),
         })
     }
 
@@ -184,7 +207,21 @@ impl<'a> Reader<'a> {
         for (key, rule, other, holds) in SIZE_RULES {
             self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)?;
         }
-        Ok(())
+        self.check_addresses()
+    }
+
+    /// No two listeners can have the same TCP port of an address. Port 0 is a free one each time.
+    fn check_addresses(&self) -> Result<(), Error> {
+        let listen = self.addresses("listen")?;
+        for (index, address) in listen.iter().enumerate() {
+            if let Some(other) = listen[..index].iter().find(|other| overlap(address, other)) {
+                let said = self.value("listen").1;
+                return Err(Error::Overlap { said, first: *other, second: *address });
+            }
+        }
+        let operator = self.address("operator_listen")?;
+        let is_free = operator.is_none_or(|it| !listen.iter().any(|other| overlap(&it, other)));
+        self.conflict(is_free, "operator_listen", "must not be an address of", "listen")
     }
 
     fn conflict(
@@ -270,21 +307,16 @@ impl<'a> Reader<'a> {
         items.collect::<Result<_, _>>().map_err(|_| Error::invalid(setting, value))
     }
 
-    /// Origins as browsers write them: scheme, host, perhaps a port, nothing after.
-    pub(super) fn origins(&self, key: &str) -> Result<Vec<String>, Error> {
+    /// Entries with commas between them, none of which is one that could never match.
+    pub(super) fn entries<T: FromStr<Err = BadEntry>>(&self, key: &str) -> Result<T, Error> {
         let (setting, value) = self.value(key);
-        let items = value.text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let origins: Vec<_> = items.map(str::to_ascii_lowercase).collect();
-        let is_origin = |origin: &String| match origin.split_once("://") {
-            Some((scheme, host)) => {
-                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#'])
-            }
-            None => origin == "*" || origin == "null",
-        };
-        match origins.iter().all(is_origin) {
-            true => Ok(origins),
-            false => Err(Error::invalid(setting, value)),
-        }
+        let (key, expected, origin) = (setting.key, setting.kind.expected(), value.origin);
+        value.text.parse().map_err(|bad| Error::Entry { key, bad, expected, origin })
+    }
+
+    pub(super) fn base_path(&self, key: &str) -> Result<BasePath, Error> {
+        let (setting, value) = self.value(key);
+        value.text.parse().map_err(|_| Error::invalid(setting, value))
     }
 
     pub(super) fn certificate(&self) -> Result<Option<server::tls::Files>, Error> {

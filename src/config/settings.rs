@@ -41,6 +41,10 @@ pub enum Kind {
     Addresses,
     /// Web origins.
     Origins,
+    /// Hosts without ports.
+    Hosts,
+    /// The path of an address.
+    UrlPath,
     /// Pairs of texts.
     Pairs,
 }
@@ -57,7 +61,14 @@ impl Kind {
             Self::Path => "a path like \"./dormouse-data\"",
             Self::Address => "an address with a port like \"127.0.0.1:4434\"",
             Self::Addresses => "addresses with ports like \"127.0.0.1:4433\" or \"[::1]:4433\"",
-            Self::Origins => "web origins like \"https://example.org\"",
+            Self::Origins => {
+                "web origins like \"https://example.org\", \"https://*.example.org\", \"null\" or \"*\""
+            }
+            Self::Hosts => "hosts without ports like \"app.example\", \"*.example.org\" or \"*\"",
+            Self::UrlPath => {
+                "a path of at most 256 bytes like \"/realtime\", in which no segment is empty, . or .. \
+                 and no letter needs an escape"
+            }
             Self::Pairs => {
                 "at most 8 pairs like [[\"ping\", \"pong\"]], each text of 1 to 2048 bytes, no two alike"
             }
@@ -66,7 +77,7 @@ impl Kind {
 
     /// Whether several values may be given.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Addresses | Self::Origins)
+        matches!(self, Self::Addresses | Self::Origins | Self::Hosts)
     }
 }
 
@@ -120,7 +131,9 @@ const WAIT: (&str, &str) = ("10ms", "1d");
 /// What one process may be asked to keep in memory or in flight.
 const MEMORY: (&str, &str) = ("1KiB", "16GiB");
 
-use Kind::{Address, Addresses, Count, Duration, Flag, Origins, Pairs, Path, Rate, Size};
+use Kind::{
+    Address, Addresses, Count, Duration, Flag, Hosts, Origins, Pairs, Path, Rate, Size, UrlPath,
+};
 
 /// How often a client may do something: at least now and then.
 const RATE: (&str, &str) = ("1/s", "1000000/s");
@@ -256,7 +269,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("gateway.drain_spread", Duration, "30s", ("0ms", "300s"),
         "The longest over which a shutdown spreads its clients' return; 1,000 a second when there are fewer."),
     setting("gateway.origins", Origins, "", ANY,
-        "Web pages of other origins that may connect, `*` for all. The same origin always may; loopback pages may on a loopback listener."),
+        "Web pages of other origins that may connect: `https://app.example`, `https://*.example.org` for all names below it, `null` for pages from files, `*` for all. The same origin always may; loopback pages (`localhost` and names below it, 127.0.0.0/8, ::1) may on a loopback listener."),
+    setting("gateway.hosts", Hosts, "", ANY,
+        "What requests to a loopback listener may call it beside loopback addresses, `localhost` and names below it: the `Host` that a proxy on this machine passes on, as `app.example` or `*.example.org`; `*` for all. Any other is refused, because a web page can have its own name point at this machine."),
+    setting("gateway.base_path", UrlPath, "", ANY,
+        "A path like `/realtime` under which all that is served at the root is served as well, over both transports: for a proxy that passes requests on with it. Empty: none."),
 ];
 
 #[cfg(test)]

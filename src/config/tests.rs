@@ -250,14 +250,62 @@ fn a_file_that_is_no_toml_or_not_there_is_said() {
 }
 
 #[test]
-fn lists_and_origins_are_read_as_browsers_write_them() {
-    let config = file("listen = ['0.0.0.0:80', '[::]:80']\n[gateway]\norigins = 'https://A.example, https://b.example:8443'").unwrap();
+fn lists_are_read_with_commas_or_as_arrays() {
+    let config = file(
+        "listen = ['0.0.0.0:80', '[::]:80']\n\
+         [gateway]\norigins = 'https://A.example, https://b.example:8443'\n\
+         hosts = ['rooms.example', '*.rooms.example']\nbase_path = '/realtime/'",
+    )
+    .unwrap();
     assert_eq!(config.listen.len(), 2);
-    assert_eq!(config.server.origins, ["https://a.example", "https://b.example:8443"]);
-    for bad in ["a.example", "https://", "https://a.example/", "://a"] {
-        let text = format!("[gateway]\norigins = '{bad}'");
-        assert!(complaint(&text).contains("expected web origins like"), "{bad}");
+    for origin in ["https://a.example", "https://b.example:8443"] {
+        assert!(config.server.origins.have(origin), "{origin}");
     }
+    assert!(config.server.hosts.has("a.rooms.example"));
+    assert_eq!(config.server.base_path.as_str(), "/realtime");
+    let flags = ["--gateway-origins=https://a.example", "--gateway-origins=null"];
+    let config = load(&flags, &[("DORMOUSE_GATEWAY_HOSTS", "a.example, b.example")]).unwrap();
+    assert!(config.server.origins.have("https://a.example") && config.server.origins.have("null"));
+    assert!(config.server.hosts.has("a.example") && config.server.hosts.has("b.example"));
+}
+
+/// Such an entry would be taken in silence, and pages would be refused.
+#[test]
+fn an_entry_that_could_never_match_is_an_error_wherever_it_is_said() {
+    let expected = "expected web origins like \"https://example.org\", \
+                    \"https://*.example.org\", \"null\" or \"*\"";
+    assert_eq!(
+        complaint("[gateway]\norigins = ['https://a.example', 'https://user@h']"),
+        format!(
+            "gateway.origins has \"https://user@h\": an origin has no user and no password; \
+             {expected} (dormouse.toml, line 2)"
+        )
+    );
+    assert_eq!(
+        load(&[], &[("DORMOUSE_GATEWAY_ORIGINS", "https://a b")]).unwrap_err().to_string(),
+        format!(
+            "gateway.origins has \"https://a b\": that is no name and no address of a host; \
+             {expected} (environment variable DORMOUSE_GATEWAY_ORIGINS)"
+        )
+    );
+    assert_eq!(
+        load(&["--gateway-origins", "https://a*.example"], &[]).unwrap_err().to_string(),
+        format!(
+            "gateway.origins has \"https://a*.example\": \"*\" stands alone, or for the first \
+             labels of a name as in \"*.example.org\"; {expected} (flag --gateway-origins)"
+        )
+    );
+    assert_eq!(
+        complaint("[gateway]\nhosts = 'https://app.example'"),
+        "gateway.hosts has \"https://app.example\": a host is listed without a scheme, as in \
+         \"app.example\"; expected hosts without ports like \"app.example\", \"*.example.org\" or \
+         \"*\" (dormouse.toml, line 2)"
+    );
+    let base_path = complaint("[gateway]\nbase_path = 'realtime'");
+    assert!(
+        base_path.starts_with("gateway.base_path is \"realtime\", expected a path of at most 256"),
+        "{base_path}"
+    );
 }
 
 /// A setting that stands in the table but is read nowhere would be a promise not kept: what is
@@ -265,8 +313,13 @@ fn lists_and_origins_are_read_as_browsers_write_them() {
 #[test]
 fn every_setting_is_read_and_keeps_its_bounds() {
     for setting in SETTINGS.iter().filter(|setting| setting.kind != Kind::Path) {
-        let error = load(&[&format!("--{}=\u{1f634}", setting.flag())], &[]).unwrap_err();
-        assert!(matches!(error, Error::Invalid { key, .. } if key == setting.key), "{error}");
+        // A sleeping face alone could be a host's name.
+        let error = load(&[&format!("--{}=\u{1f634} ?", setting.flag())], &[]).unwrap_err();
+        let said_of = match error {
+            Error::Invalid { key, .. } | Error::Entry { key, .. } => key,
+            other => panic!("{other}"),
+        };
+        assert_eq!(said_of, setting.key);
         let (least, most) = setting.bounds;
         if setting.default == "off" {
             assert!(setting.off, "{}", setting.key);
@@ -352,7 +405,7 @@ fn toml(setting: &Setting) -> String {
     let default = setting.default;
     match setting.kind {
         Kind::Count | Kind::Flag | Kind::Pairs => default.to_owned(),
-        Kind::Addresses | Kind::Origins => {
+        Kind::Addresses | Kind::Origins | Kind::Hosts => {
             let items: Vec<_> = default.split(',').filter(|item| !item.is_empty()).collect();
             format!("{items:?}")
         }

@@ -13,8 +13,9 @@
 //!
 //! - Nothing is forgotten: an alarm stays due until the record of what was done about it is durable.
 //! - Alarms are wall time. The timer is monotonic, and looks at the wall clock every ten seconds at
-//!   the latest: one that was set forward makes alarms ring by then, one that was set back makes
-//!   them wait for the time that was said. None rings early.
+//!   the latest, and when that was set. A time that the clock jumped over comes as much later as it
+//!   was away before the jump; one that lies ahead of where the clock was set to, forward or back,
+//!   comes when the clock shows it. None rings early.
 //! - A room that sets itself alarms in the past is rung fifty times a second at most.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Dispatcher;
+use crate::clock::Clock;
 use crate::keeper::state::Operation;
 use crate::protocol::RoomName;
 use crate::store::{Cause, Due};
@@ -52,6 +54,18 @@ pub(super) struct InHand {
     /// There may be something due earlier than was known.
     nudge: Notify,
     hand: Mutex<BTreeMap<RoomName, Hand>>,
+    /// Rooms whose keeper failed.
+    fallen: Mutex<BTreeMap<RoomName, Fallen>>,
+}
+
+/// A room whose keeper failed. Its seats lie on disk, and their windows end only if it has another.
+#[derive(Debug, Clone, Copy)]
+struct Fallen {
+    /// How often its keepers failed, each soon after the one before.
+    failures: u32,
+    /// When it gets another; once it has one, when the failures are forgotten.
+    until: Instant,
+    has_another: bool,
 }
 
 /// A room that the clock deals with.
@@ -69,9 +83,40 @@ impl InHand {
         self.nudge.notify_one();
     }
 
+    /// A room's keeper has failed. Not more than [`IN_HAND`] of them are remembered; the others get
+    /// a keeper when somebody asks for them.
+    pub(super) fn fell(&self, room: &RoomName, now: Instant) {
+        let mut fallen = self.fallen();
+        if fallen.len() < IN_HAND || fallen.contains_key(room) {
+            let failures = fallen.get(room).map_or(0, |fallen| fallen.failures) + 1;
+            let next = Fallen { failures, until: now + pause(failures), has_another: false };
+            fallen.insert(room.clone(), next);
+        }
+        drop(fallen);
+        self.nudge();
+    }
+
+    /// The fallen rooms that get another keeper now, and when the next does.
+    fn risen(&self, now: Instant) -> (Vec<RoomName>, Option<Instant>) {
+        let mut fallen = self.fallen();
+        fallen.retain(|_, it| !it.has_another || it.until > now);
+        let mut risen = Vec::new();
+        for (room, it) in fallen.iter_mut().filter(|(_, it)| it.until <= now) {
+            risen.push(room.clone());
+            (it.has_another, it.until) = (true, now + 2 * LONGEST_PAUSE);
+        }
+        (risen, fallen.values().filter(|it| !it.has_another).map(|it| it.until).min())
+    }
+
     /// How often in a row a room could not be dealt with.
     pub(super) fn failures(&self, room: &RoomName) -> u32 {
         self.hand().get(room).map_or(0, |hand| hand.failures)
+    }
+
+    /// Says how it went with a room once the answer is dropped: that it failed, if that was a panic
+    /// or the end of the clock.
+    fn dealing<'a>(&'a self, room: &'a RoomName, clock: &'a Clock) -> Dealing<'a> {
+        Dealing { in_hand: self, room, clock, succeeded: false }
     }
 
     /// Takes a room in hand, if there is space.
@@ -88,13 +133,7 @@ impl InHand {
     fn done(&self, room: &RoomName, succeeded: bool, now: Instant) {
         if let Some(hand) = self.hand().get_mut(room) {
             hand.failures = if succeeded { 0 } else { hand.failures.saturating_add(1) };
-            let pause = match hand.failures {
-                0 => REST,
-                failures => {
-                    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
-                }
-            };
-            hand.until = Some(now + pause);
+            hand.until = Some(now + if succeeded { REST } else { pause(hand.failures) });
         }
     }
 
@@ -112,10 +151,34 @@ impl InHand {
     fn hand(&self) -> MutexGuard<'_, BTreeMap<RoomName, Hand>> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn fallen(&self) -> MutexGuard<'_, BTreeMap<RoomName, Fallen>> {
+        self.fallen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a room is left alone that has failed so many times in a row.
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+}
+
+/// A room that is being dealt with.
+struct Dealing<'a> {
+    in_hand: &'a InHand,
+    room: &'a RoomName,
+    clock: &'a Clock,
+    succeeded: bool,
+}
+
+impl Drop for Dealing<'_> {
+    fn drop(&mut self) {
+        self.in_hand.done(self.room, self.succeeded, self.clock.now());
+    }
 }
 
 impl Dispatcher {
-    /// Deals with what comes due, for as long as it is polled.
+    /// Deals with what comes due, for as long as it is polled. It can be begun anew: what it had in
+    /// hand counts as failed.
     pub async fn keep_time(&self) {
         let mut at_work = JoinSet::new();
         let (in_hand, clock) = (&self.shared.in_hand, &self.shared.world.clock);
@@ -123,6 +186,8 @@ impl Dispatcher {
             while at_work.try_join_next().is_some() {}
             // In this order: if the clock is moved between the two, it is only looked at too early.
             let (at, now) = (clock.now(), clock.wall());
+            let (fallen, rising) = in_hand.risen(at);
+            self.begin(fallen, 0);
             let (skip, rested, failing) = in_hand.resting(at);
             self.shared.world.metrics.alarms_failing.set(failing as i64);
             let limit = AT_ONCE - at_work.len().min(AT_ONCE);
@@ -141,14 +206,14 @@ impl Dispatcher {
                 if taken {
                     let dispatcher = self.clone();
                     at_work.spawn(async move {
-                        let succeeded = dispatcher.deal_with(&room, cause).await;
-                        let now = dispatcher.shared.world.clock.now();
-                        dispatcher.shared.in_hand.done(&room, succeeded, now);
+                        let (in_hand, clock) = (&dispatcher.shared.in_hand, dispatcher.clock());
+                        let mut dealing = in_hand.dealing(&room, clock);
+                        dealing.succeeded = dispatcher.deal_with(&room, cause).await;
                     });
                 }
             }
             let next = next.map(|next| at + Duration::from_millis(next.since_ms(now)));
-            let until = [next, rested, Some(at + LOOK_AGAIN)].into_iter().flatten().min();
+            let until = [next, rested, rising, Some(at + LOOK_AGAIN)].into_iter().flatten().min();
             let until = if more { Some(at) } else { until };
             tokio::select! {
                 () = in_hand.nudge.notified() => {}

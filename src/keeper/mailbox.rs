@@ -195,11 +195,29 @@ impl Mailbox {
     /// Closes it whatever is in it: its keeper is no more. The letters come back.
     pub(super) fn close_for_good(&self) -> VecDeque<Letter> {
         let mut lanes = self.lanes();
-        let letters = std::mem::take(&mut *lanes).letters;
+        let left = std::mem::take(&mut *lanes);
         lanes.is_closed = true;
         drop(lanes);
         self.space.notify_waiters();
-        letters
+        left.letters
+    }
+
+    /// Says that a closed mailbox is no longer where its room is to be found.
+    pub fn leave(&self) {
+        self.space.notify_waiters();
+    }
+
+    /// Waits until a closed mailbox is no longer where its room is to be found, which is `false`
+    /// then.
+    pub async fn left(&self, is_there: impl Fn() -> bool) {
+        loop {
+            let mut notified = std::pin::pin!(self.space.notified());
+            notified.as_mut().enable();
+            if !is_there() {
+                return;
+            }
+            notified.await;
+        }
     }
 
     fn is_full(&self, lanes: &Lanes) -> bool {

@@ -13,11 +13,15 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::delivery::Outboxes;
+use super::failure::Keeping;
 use super::state::Rest;
 use super::task::Task;
 use super::{Keeper, Mailbox};
 use crate::outbox::Ring;
+use crate::supervision::caught;
 use crate::telemetry::Held;
 
 /// What is left of a keeper.
@@ -31,9 +35,24 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    /// Something has come: the keeper is at work again.
+    /// Something has come: the keeper is at work again. All of it happens in the keeper's own task,
+    /// so that a fault in it is not one of the session that brought the letter.
     pub(super) fn rise(self: Box<Self>, mailbox: Arc<Mailbox>) {
-        Task::rested(*self, mailbox).spawn();
+        let span = tracing::debug_span!(parent: None, "room", id = %self.keeper.room);
+        let at_work = async move {
+            let keeping = Keeping::new(self.keeper.clone(), mailbox);
+            match caught(|| Task::rested(*self, keeping.clone())) {
+                Ok(task) => {
+                    drop(keeping);
+                    task.run().await;
+                }
+                Err(why) => {
+                    tracing::error!(why, "a keeper cannot get up");
+                    keeping.fail([]);
+                }
+            }
+        };
+        tokio::spawn(at_work.instrument(span));
     }
 }
 
@@ -65,6 +84,7 @@ mod tests {
             clock: Default::default(),
             begun: Instant::now(),
             retire: Box::new(|_, mailbox| mailbox.close()),
+            failed: Box::new(|_, _| {}),
             set_alarm: Box::new(|| {}),
         };
         let mailbox = Mailbox::new(4, 4_000);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug, warn};
 
 use super::awake::Awoken;
+use super::failure::{Keeping, RETURN_MS};
 use super::mailbox::Taken;
 use super::page;
 use super::resting::Resting;
@@ -18,15 +19,13 @@ use super::turns::Turn;
 use super::{Delivery, Keeper, Letter, Mailbox};
 use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::{CloseReason, RoomName, Sid};
+use crate::protocol::{CloseReason, RoomName, Sid, Verdict};
 use crate::store::{Engine, Error, Record};
+use crate::supervision::caught;
 use crate::telemetry::Held;
 
 const AWAKE: &str = "awake";
 const ASLEEP: &str = "asleep";
-
-/// When members of a room whose keeper failed may come back.
-const RETURN_MS: u64 = 1_000;
 
 /// The most messages read from the store at once.
 const SLICE_MESSAGES: usize = 256;
@@ -35,6 +34,7 @@ const SLICE_MESSAGES: usize = 256;
 pub(super) struct Task {
     keeper: Keeper,
     mailbox: Arc<Mailbox>,
+    keeping: Arc<Keeping>,
     state: State,
     delivery: Delivery,
     operators: HashMap<Ticket, oneshot::Sender<Result<Inspection, Unavailable>>>,
@@ -65,32 +65,32 @@ impl Task {
         let state = State::new(room.clone(), settings.clone(), secret, found, now, &mut out);
         let delivery = Delivery::new(settings.outbox.clone());
         let counted = world.metrics.rooms.of(ASLEEP).hold();
-        Self::of(keeper, mailbox, state, delivery, Some(counted), out)
+        Self::of(Keeping::new(keeper, mailbox), state, delivery, Some(counted), out)
     }
 
     /// A keeper that rested.
-    pub(super) fn rested(resting: Resting, mailbox: Arc<Mailbox>) -> Box<Self> {
+    pub(super) fn rested(resting: Resting, keeping: Arc<Keeping>) -> Box<Self> {
         let Resting { keeper, state, ring, outboxes, counted } = resting;
         let Keeper { room, settings, world } = &keeper;
         let secret = world.store.engine().identity().secret;
         let state = State::rested(state, room.clone(), settings.clone(), secret, world.now());
         let delivery = Delivery::of(ring, outboxes);
-        Self::of(keeper, mailbox, state, delivery, counted, Vec::new())
+        Self::of(keeping, state, delivery, counted, Vec::new())
     }
 
     /// Boxed: as a part of its future it would be there once more for each place that it moves
     /// through.
     fn of(
-        keeper: Keeper,
-        mailbox: Arc<Mailbox>,
+        keeping: Arc<Keeping>,
         state: State,
         delivery: Delivery,
         counted: Option<Held>,
         out: Vec<Output>,
     ) -> Box<Self> {
         Box::new(Self {
-            keeper,
-            mailbox,
+            keeper: keeping.keeper().clone(),
+            mailbox: keeping.mailbox().clone(),
+            keeping,
             state,
             delivery,
             operators: HashMap::new(),
@@ -104,7 +104,7 @@ impl Task {
         })
     }
 
-    pub(super) fn spawn(self: Box<Self>) {
+    fn spawn(self: Box<Self>) {
         let span = tracing::debug_span!(parent: None, "room", id = %self.keeper.room);
         tokio::spawn(self.run().instrument(span));
     }
@@ -117,20 +117,20 @@ impl Drop for Task {
         if !std::thread::panicking() {
             return;
         }
-        self.delivery.close_all(CloseReason::StoreUnavailable, Some(RETURN_MS));
-        // And those who were about to join: nobody else would ever answer them.
-        let waiting = std::mem::take(&mut self.backlog);
-        for letter in waiting.into_iter().chain(self.mailbox.close_for_good()) {
-            if let Letter::Mail(_, Some(outbox)) = letter {
-                outbox.close(CloseReason::StoreUnavailable, Some(RETURN_MS));
-            }
+        // A second panic here would be the end of the process.
+        let closed = caught(|| {
+            // Those who were about to join, too: nobody else would ever answer them.
+            self.keeping.fail(std::mem::take(&mut self.backlog));
+            self.delivery.close_all(CloseReason::StoreUnavailable, Some(RETURN_MS));
+        });
+        if let Err(why) = closed {
+            tracing::error!(room = %self.keeper.room, why, "not every member could be sent away");
         }
-        (self.keeper.world.retire)(&self.keeper.room, &self.mailbox);
     }
 }
 
 impl Task {
-    async fn run(mut self: Box<Self>) {
+    pub(super) async fn run(mut self: Box<Self>) {
         loop {
             self.state.settle(self.keeper.world.now(), &mut self.out);
             if self.perform() || self.rests() {
@@ -344,6 +344,7 @@ impl Task {
         let sets_alarm = records.iter().any(|record| matches!(record, Record::Alarm(Some(_))));
         let alarmed = sets_alarm.then(|| world.clone());
         let (name, mailbox, metrics) = (room.clone(), self.mailbox.clone(), world.metrics.clone());
+        let keeping = self.keeping.clone();
         let done = Box::new(move |result: Result<_, Error>| {
             if let Err(error) = &result {
                 metrics.commits_failed.inc();
@@ -352,6 +353,7 @@ impl Task {
                 (world.set_alarm)();
             }
             mailbox.answer(Input::Appended(result));
+            drop(keeping);
         });
         world.store.engine().append(room, records, done);
     }
@@ -362,11 +364,12 @@ impl Task {
         tokio::spawn(async move {
             let (side, id) = (page.side, page.id);
             let read = store.run(move |engine| page.read(engine, &room, bytes)).await;
+            let verdict = if read.is_ok() { Verdict::Taken } else { Verdict::Neither };
             let json = read.unwrap_or_else(|_| page::unavailable(id));
             let frame = wrap_json(outbox.framing(), &json);
             match side {
-                Some(side) => outbox.send_aside(side, frame),
-                None => outbox.send(frame, true),
+                Some(side) => outbox.answer_aside(side, frame, verdict),
+                None => outbox.answer(frame, verdict),
             }
             outbox.serve(&mut Shared::default());
         });
@@ -374,9 +377,10 @@ impl Task {
 
     fn hibernate(&mut self, rules: bytes::Bytes) {
         let turn = self.turn.take_if(|turn| turn.has_come());
-        let mailbox = self.mailbox.clone();
+        let (mailbox, keeping) = (self.mailbox.clone(), self.keeping.clone());
         let moved = Box::new(move |result| {
             mailbox.answer(Input::Hibernated(result));
+            drop(keeping);
             drop(turn); // the next one's
         });
         self.keeper.world.store.engine().move_room(&self.keeper.room, Some(rules), moved);

@@ -31,6 +31,9 @@ pub struct World {
     pub begun: Instant,
     /// Asked by a keeper that nobody needs.
     pub retire: Retire,
+    /// Told once a keeper has failed and the store owes it no answer any more: its room is to have
+    /// another one.
+    pub failed: Box<dyn Fn(&RoomName, &Arc<Mailbox>) + Send + Sync>,
     /// Says that an alarm was set.
     pub set_alarm: Box<dyn Fn() + Send + Sync>,
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use hyper::Request;
 use serde_json::json;
 
-use super::{Context, Response, answer, door, header, with};
+use super::{Context, Response, answer, door, hosts, with};
 use crate::dispatcher::Listed;
 
 /// Where the page asks.
@@ -25,10 +25,10 @@ const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"
 
 /// Whether who asks sits at this machine.
 pub fn may_see<T>(request: &Request<T>, listener: SocketAddr, peer: SocketAddr) -> bool {
-    let host = header(request, "host").and_then(door::parse_authority);
-    listener.ip().is_loopback()
-        && peer.ip().is_loopback()
-        && host.is_some_and(|(host, _)| door::is_loopback_name(&host))
+    let host = door::host(request).and_then(|host| hosts::authority(&host));
+    listener.ip().to_canonical().is_loopback()
+        && peer.ip().to_canonical().is_loopback()
+        && host.is_some_and(|(host, _)| hosts::is_loopback(&host))
         && !FORWARDED.iter().any(|name| request.headers().contains_key(*name))
 }
 
@@ -70,6 +70,7 @@ mod tests {
         let here = ("127.0.0.1:4433", "127.0.0.1:50000");
         assert!(may(here.0, here.1, &[("host", "localhost:4433")]));
         assert!(may("[::1]:4433", "[::1]:50000", &[("host", "[::1]:4433")]));
+        assert!(may(here.0, here.1, &[("host", "app.localhost:4433")]));
         assert!(!may("0.0.0.0:4433", here.1, &[("host", "localhost:4433")]), "a public listener");
         assert!(!may(here.0, "192.0.2.7:50000", &[("host", "localhost:4433")]), "a stranger");
         for (name, value) in [

@@ -5,16 +5,19 @@
 //! process or somebody else's place in it, so they are cheap and say little; what a *client* should act on is said in-band,
 //! after the upgrade, because browsers hide these answers from pages.
 //!
-//! Origins: browsers send `Origin`, and pages cannot forge it, so it is checked; whoever sends
-//! none is no browser and could say anything, so it is let pass.
+//! Browsers send `Origin`, and pages cannot forge it, so it is checked ([`origins`](super::origins));
+//! a client that sends none is no browser and could say anything, so it is let pass. A loopback
+//! listener looks at `Host` too, before anything is answered: see [`hosts`](super::hosts).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hyper::http::uri::Authority;
+use hyper::Request;
 
-use super::Context;
 use super::addresses::TooMuch;
+use super::origins::{Origin, Origins};
+use super::{Context, Response, hosts, text, with};
 use crate::protocol::RoomName;
 use crate::session::{Entered, NotNow};
 
@@ -30,17 +33,15 @@ pub enum Door {
     WebTransport,
 }
 
-/// What is known of somebody at the door.
+/// What a request says of the page that it is from.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
+struct Caller<'a> {
     /// The `Origin` header.
-    pub origin: Option<&'a str>,
+    origin: Option<&'a str>,
     /// The `Host` header or `:authority`.
-    pub host: Option<&'a str>,
+    host: Option<&'a str>,
     /// The address we listen on, as configured.
-    pub listener: SocketAddr,
-    /// The address they come from.
-    pub peer: IpAddr,
+    listener: SocketAddr,
 }
 
 /// Why somebody does not pass.
@@ -49,8 +50,11 @@ pub enum Refusal {
     /// 400: no room can have that name.
     #[error("a room name is 1 to 128 letters, digits or any of . _ ~ -")]
     BadName,
+    /// 403: a loopback listener under another name than its own.
+    #[error("this gateway listens on loopback and does not answer to this Host: see gateway.hosts")]
+    Host,
     /// 403: the page they come from may not.
-    #[error("pages of this origin may not connect")]
+    #[error("pages of this origin may not connect: see gateway.origins")]
     Origin,
     /// 404: no such door.
     #[error("not found")]
@@ -61,6 +65,9 @@ pub enum Refusal {
         /// When to.
         retry_after_ms: u64,
     },
+    /// 429: their connection has a session already.
+    #[error("this connection has a session: open another connection")]
+    OneSession,
     /// 429: their address has as many sessions as it may.
     #[error("too many connections from your address")]
     TooMany,
@@ -77,9 +84,9 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Self::BadName => 400,
-            Self::Origin => 403,
+            Self::Host | Self::Origin => 403,
             Self::NotFound => 404,
-            Self::TooOften { .. } | Self::TooMany => 429,
+            Self::OneSession | Self::TooOften { .. } | Self::TooMany => 429,
             Self::Draining | Self::Full => 503,
         }
     }
@@ -97,9 +104,9 @@ impl Refusal {
     pub fn label(self) -> &'static str {
         match self {
             Self::BadName => "400",
-            Self::Origin => "403",
+            Self::Host | Self::Origin => "403",
             Self::NotFound => "404",
-            Self::TooOften { .. } | Self::TooMany => "429",
+            Self::OneSession | Self::TooOften { .. } | Self::TooMany => "429",
             Self::Draining | Self::Full => "503",
         }
     }
@@ -109,29 +116,91 @@ impl Refusal {
         match self {
             Self::TooOften { retry_after_ms } => Some(Duration::from_millis(retry_after_ms)),
             Self::TooMany | Self::Draining | Self::Full => Some(TRY_AGAIN),
-            Self::BadName | Self::Origin | Self::NotFound => None,
+            Self::BadName | Self::Host | Self::Origin | Self::NotFound | Self::OneSession => None,
+        }
+    }
+
+    /// The answer that says so.
+    pub fn answer(self) -> Response {
+        let response = text(self.status(), self.to_string());
+        match self.retry_after() {
+            Some(wait) => {
+                with(response, "retry-after", &wait.as_millis().div_ceil(1_000).to_string())
+            }
+            None => response,
         }
     }
 }
 
-/// The room whose door `path` is. A refusal is counted.
-pub fn room(cx: &Context, door: Door, path: &str) -> Result<RoomName, Refusal> {
-    find_room(door, path).inspect_err(|refusal| count(cx, *refusal))
+/// The host that a request names, as it was sent: in its target if it stands there, as over HTTP/3,
+/// else in `Host`. `None` and `""` are those of programs; browsers always name one.
+pub fn host<T>(request: &Request<T>) -> Option<Cow<'_, str>> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.as_str().into());
+    }
+    let mut sent = request.headers().get_all("host").into_iter();
+    match (sent.next(), sent.next()) {
+        (Some(_), Some(_)) => Some("two Host headers".into()), // no host that could be listed
+        (only, _) => only.map(|value| String::from_utf8_lossy(value.as_bytes())),
+    }
 }
 
-/// A place for somebody at an existing door, among all and among those of their address, for as
-/// long as they keep the answer. A refusal is counted.
-pub fn admit(cx: &Context, caller: Caller<'_>) -> Result<Entered, Refusal> {
+/// Whether a listener answers to the host that a request names: at a loopback listener no foreign
+/// name may, for a page can have its own name point there. A refusal is counted and logged.
+pub fn answers_to<T>(
+    cx: &Context,
+    listener: SocketAddr,
+    request: &Request<T>,
+) -> Result<(), Refusal> {
+    let Some(host) = host(request).filter(|host| !host.is_empty()) else { return Ok(()) };
+    if host_may(listener, &host, &cx.settings.hosts) {
+        return Ok(());
+    }
+    cx.refusals.host(&cx.metrics, &host);
+    Err(Refusal::Host)
+}
+
+fn host_may(listener: SocketAddr, host: &str, listed: &hosts::Hosts) -> bool {
+    let is_own = |host: String| hosts::is_loopback(&host) || listed.has(&host);
+    !is_loopback(listener) || hosts::authority(host).is_some_and(|(host, _)| is_own(host))
+}
+
+fn is_loopback(listener: SocketAddr) -> bool {
+    listener.ip().to_canonical().is_loopback()
+}
+
+/// The room whose door `path` is, at the root or below the base path. A refusal is counted.
+pub fn room(cx: &Context, door: Door, path: &str) -> Result<RoomName, Refusal> {
+    let find = |path| Some(find_room(door, path)).filter(|room| *room != Err(Refusal::NotFound));
+    let room = cx.settings.base_path.find(path, find).unwrap_or(Err(Refusal::NotFound));
+    room.inspect_err(|refusal| count(cx, *refusal))
+}
+
+/// A place for the client of a request to an existing door, among all sessions and among those of
+/// its address `peer`, for as long as the answer is kept. A refusal is counted.
+pub fn admit<T>(
+    cx: &Context,
+    request: &Request<T>,
+    listener: SocketAddr,
+    peer: IpAddr,
+) -> Result<Entered, Refusal> {
+    let host = host(request);
+    // Text or not, a client that sends an origin is a browser.
+    let origin =
+        request.headers().get("origin").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let caller = Caller { origin: origin.as_deref(), host: host.as_deref(), listener };
     let admitted = || {
-        if !origin_may(caller, &cx.settings.origins) {
+        if !origin_may(caller, &cx.origins.get()) {
+            let (origin, host) = (caller.origin.unwrap_or(""), caller.host.unwrap_or(""));
+            cx.refusals.origin(&cx.metrics, origin, host);
             return Err(Refusal::Origin);
         }
-        cx.addresses.knock(caller.peer)?;
+        cx.addresses.knock(peer)?;
         let mut entered = cx.sessions.enter().map_err(|not_now| match not_now {
             NotNow::Full => Refusal::Full,
             NotNow::Draining => Refusal::Draining,
         })?;
-        if let Some(counted) = cx.addresses.enter(caller.peer)? {
+        if let Some(counted) = cx.addresses.enter(peer)? {
             entered.keep(counted);
         }
         Ok(entered)
@@ -148,7 +217,8 @@ impl From<TooMuch> for Refusal {
     }
 }
 
-fn count(cx: &Context, refusal: Refusal) {
+/// Counts a refusal before the upgrade.
+pub fn count(cx: &Context, refusal: Refusal) {
     cx.metrics.refusals.of(refusal.label()).inc();
 }
 
@@ -163,49 +233,15 @@ fn find_room(door: Door, path: &str) -> Result<RoomName, Refusal> {
     RoomName::from_path_segment(segment).map_err(|_| Refusal::BadName)
 }
 
-fn origin_may(caller: Caller<'_>, allowed: &[String]) -> bool {
+fn origin_may(caller: Caller<'_>, allowed: &Origins) -> bool {
     let Some(origin) = caller.origin else { return true };
-    let origin = origin.to_ascii_lowercase();
-    if allowed.iter().any(|entry| *entry == origin || entry == "*") {
+    if allowed.have(origin) {
         return true;
     }
-    let Some((host, port)) = parse_origin(&origin) else { return false };
-    let same = caller.host.and_then(parse_authority).is_some_and(|(own_host, own_port)| {
-        // Who names no port means the scheme's, and a proxy in front may have changed the
-        // scheme: the page's is the one that counts.
-        own_host == host && own_port.unwrap_or(port) == port
-    });
-    same || (caller.listener.ip().is_loopback() && is_loopback_name(&host))
-}
-
-/// The host and port of an origin; of the schemes that have pages of their own.
-fn parse_origin(origin: &str) -> Option<(String, u16)> {
-    let (scheme, rest) = origin.split_once("://")?;
-    let (host, port) = parse_authority(rest)?;
-    let usual = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => return None,
-    };
-    Some((host, port.unwrap_or(usual)))
-}
-
-/// The host, in lower case and with the brackets of IPv6, and the port that is named.
-pub fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
-    let authority: Authority = text.parse().ok()?;
-    if text.contains('@') || authority.host().is_empty() {
-        return None;
-    }
-    let named = text.len() > authority.host().len();
-    match authority.port_u16() {
-        None if named => None, // a colon with something else than a port after it
-        port => Some((authority.host().to_ascii_lowercase(), port)),
-    }
-}
-
-/// Whether a page of that host can only come from the visitor's own machine.
-pub fn is_loopback_name(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    let Some(page) = Origin::read(origin) else { return false };
+    let own = caller.host.and_then(hosts::authority);
+    own.is_some_and(|(host, port)| page.is_of(&host, port))
+        || (is_loopback(caller.listener) && page.is_loopback())
 }
 
 #[cfg(test)]
@@ -226,11 +262,10 @@ mod tests {
         assert!(find_room(Door::WebTransport, "/rooms/lobby/wt?a=1").is_ok());
     }
 
-    fn may(listener: &str, host: &str, origin: &str, allowed: &[&str]) -> bool {
-        let allowed: Vec<_> = allowed.iter().map(|&s| s.to_owned()).collect();
+    fn may(listener: &str, host: &str, origin: &str, allowed: &str) -> bool {
+        let allowed = allowed.parse().unwrap();
         let listener = listener.parse().unwrap();
-        let peer = IpAddr::from([192, 0, 2, 1]);
-        origin_may(Caller { origin: Some(origin), host: Some(host), listener, peer }, &allowed)
+        origin_may(Caller { origin: Some(origin), host: Some(host), listener }, &allowed)
     }
 
     const PUBLIC: &str = "0.0.0.0:4433";
@@ -238,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_page_of_the_same_origin_may() {
-        assert!(may(PUBLIC, "example.org", "https://example.org", &[]));
-        assert!(may(PUBLIC, "example.org:443", "https://example.org", &[]));
-        assert!(may(PUBLIC, "Example.org:4433", "http://example.ORG:4433", &[]));
-        assert!(may(PUBLIC, "[2001:db8::1]:4433", "https://[2001:db8::1]:4433", &[]));
+        assert!(may(PUBLIC, "example.org", "https://example.org", ""));
+        assert!(may(PUBLIC, "example.org:443", "https://example.org", ""));
+        assert!(may(PUBLIC, "Example.org:4433", "http://example.ORG:4433", ""));
+        assert!(may(PUBLIC, "[2001:db8::1]:4433", "https://[2001:db8::1]:4433", ""));
         for other in [
             "https://example.org:8443",
             "https://evil.example",
@@ -252,29 +287,91 @@ mod tests {
             "garbage",
             "",
         ] {
-            assert!(!may(PUBLIC, "example.org:4433", other, &[]), "{other}");
+            assert!(!may(PUBLIC, "example.org:4433", other, ""), "{other}");
         }
     }
 
     #[test]
     fn a_loopback_page_may_only_on_a_loopback_listener() {
-        for page in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
-            assert!(may(LOOPBACK, "127.0.0.1:4433", page, &[]), "{page}");
-            assert!(!may(PUBLIC, "example.org", page, &[]), "{page}");
+        for page in [
+            "http://localhost:3000",
+            "http://app.localhost:5173",
+            "https://a.b.localhost",
+            "http://127.0.0.1",
+            "http://127.1.2.3:8080",
+            "https://[::1]:8443",
+        ] {
+            assert!(may(LOOPBACK, "127.0.0.1:4433", page, ""), "{page}");
+            assert!(!may(PUBLIC, "example.org", page, ""), "{page}");
         }
-        assert!(!may(LOOPBACK, "127.0.0.1:4433", "http://localhost.evil.example", &[]));
+        for other in ["http://localhost.evil.example", "http://0.0.0.0:3000", "null"] {
+            assert!(!may(LOOPBACK, "127.0.0.1:4433", other, ""), "{other}");
+        }
     }
 
     #[test]
     fn listed_origins_may_and_programs_without_an_origin_too() {
-        assert!(may(PUBLIC, "a.example", "https://App.example", &["https://app.example"]));
-        assert!(may(PUBLIC, "a.example", "null", &["null"]));
-        assert!(may(PUBLIC, "a.example", "https://any.example", &["*"]));
-        assert!(!may(PUBLIC, "a.example", "https://app.example:8443", &["https://app.example"]));
-        let listener = PUBLIC.parse().unwrap();
-        let peer = IpAddr::from([192, 0, 2, 1]);
-        let program = Caller { origin: None, host: None, listener, peer };
-        assert!(origin_may(program, &[]));
+        assert!(may(PUBLIC, "a.example", "https://App.example", "https://app.example"));
+        assert!(may(PUBLIC, "a.example", "null", "null"));
+        assert!(may(PUBLIC, "a.example", "https://any.example", "*"));
+        assert!(!may(PUBLIC, "a.example", "https://app.example:8443", "https://app.example"));
+        let program = Caller { origin: None, host: None, listener: PUBLIC.parse().unwrap() };
+        assert!(origin_may(program, &Origins::default()));
+    }
+
+    #[test]
+    fn a_loopback_listener_answers_to_loopback_names_and_listed_ones() {
+        let may = |listener: &str, host, listed: &str| {
+            host_may(listener.parse().unwrap(), host, &listed.parse().unwrap())
+        };
+        for listener in [LOOPBACK, "[::1]:4433", "[::ffff:127.0.0.1]:4433"] {
+            for own in [
+                "localhost",
+                "LOCALHOST.:1",
+                "app.localhost:4433",
+                "127.0.0.1:80",
+                "127.5.5.5",
+                "[::1]:4433",
+                "[0:0::1]",
+            ] {
+                assert!(may(listener, own, ""), "{listener} {own}");
+            }
+            for foreign in [
+                "evil.example:4433",
+                "localhost.evil.example",
+                "192.0.2.1:4433",
+                "0.0.0.0:4433",
+                "user@localhost",
+                "localhost, evil.example",
+                "localhost:x",
+                "a b",
+            ] {
+                assert!(!may(listener, foreign, ""), "{listener} {foreign}");
+                assert!(may(PUBLIC, foreign, ""), "{foreign}");
+            }
+            assert!(may(listener, "Rooms.example:443", "rooms.example"));
+            assert!(may(listener, "a.rooms.example", "*.rooms.example"));
+            assert!(!may(listener, "evil.example", "rooms.example, *.rooms.example"));
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_request_stands_in_its_target_or_its_header() {
+        let of = |uri: &str, hosts: &[&[u8]]| {
+            let mut request = Request::builder().uri(uri).body(()).unwrap();
+            for host in hosts {
+                request.headers_mut().append("host", (*host).try_into().unwrap());
+            }
+            host(&request).map(Cow::into_owned)
+        };
+        assert_eq!(of("/", &[]), None);
+        assert_eq!(of("/", &[b""]).as_deref(), Some(""));
+        assert_eq!(of("/", &[b"localhost:1"]).as_deref(), Some("localhost:1"));
+        assert_eq!(of("http://evil.example/", &[b"localhost"]).as_deref(), Some("evil.example"));
+        for bad in [&[&b"localhost"[..], b"localhost"][..], &[b"local\xffhost"]] {
+            let host = of("/", bad).unwrap();
+            assert!(!host_may(LOOPBACK.parse().unwrap(), &host, &hosts::Hosts::default()));
+        }
     }
 
     #[test]

@@ -1,37 +1,42 @@
-//! What the TCP side of a gateway answers.
+//! What a gateway answers over HTTP.
 //!
 //! | path | answer |
 //! | --- | --- |
-//! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](mod@super::upgrade)) |
+//! | `/rooms/{name}/ws` | a WebSocket ([`upgrade`](mod@super::upgrade)), over TCP |
 //! | `/.well-known/dormouse` | what a client needs to know first ([`well_known`]) |
 //! | `/dormouse.js` | the client, for every page ([`page`]) |
 //! | `/` and its files | the demo and the examples ([`page`]) |
 //! | `/demo/rooms` | what the demo shows of all rooms, to this machine only ([`demo`]) |
 //!
-//! Everything else is 404, another method on one of these 405. No answer reads a body.
+//! All of them stand below the base path as well, if there is one. Everything else is 404, another
+//! method on one of these 405. No answer reads a body. [`document`] is all but the WebSocket, and
+//! the same over TCP and QUIC.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::Method;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::door::{self, Caller, Door, Refusal};
-use super::listener::{self, Request, Setup};
+use super::door::{self, Door, Refusal};
+use super::listener::{self, Request, Setup, Slot};
+use super::page::File;
 use super::upgrade::{Fault, Handshake};
-use super::{Context, Response, demo, header, page, text, websocket, well_known, with};
+use super::{Context, Response, demo, page, text, websocket, well_known, with};
+
+/// What the paths of rooms begin with.
+const ROOMS: &str = "/rooms/";
 
 /// Serves one TCP listener until `stop`; `address` is what it was configured as.
 pub async fn listen(
     cx: Arc<Context>,
-    listener: TcpListener,
+    slot: Slot,
     address: SocketAddr,
     stop: watch::Receiver<bool>,
 ) {
     let setup =
         Setup { tls: cx.certificates.tcp_tls(), send_buffer: Some(cx.settings.send_buffer) };
-    listener::serve(listener, setup, stop, move |request, peer| {
+    listener::serve(slot, setup, stop, move |request, peer| {
         let cx = cx.clone();
         async move { respond(cx, address, request, peer).await }
     })
@@ -44,21 +49,63 @@ async fn respond(
     request: Request,
     peer: SocketAddr,
 ) -> Response {
-    let path = request.uri().path();
-    if path.starts_with("/rooms/") {
-        return enter(cx, listener, request, peer).unwrap_or_else(No::answer);
+    if let Some(response) = document(&cx, listener, &request, peer).await {
+        return response;
     }
-    let known = match path {
-        well_known::PATH => Some(well_known::answer(&cx, listener, &request)),
-        demo::PATH if cx.settings.demo && demo::may_see(&request, listener, peer) => {
-            Some(demo::rooms(&cx).await)
-        }
-        _ => page::answer(&request, cx.settings.demo),
-    };
-    match known {
-        None => No::Door(Refusal::NotFound).answer(),
-        Some(response) if matches!(*request.method(), Method::GET | Method::HEAD) => response,
-        Some(_) => with(text(405, "only GET and HEAD"), "allow", "GET, HEAD"),
+    let is_room = |path: &str| path.starts_with(ROOMS).then_some(());
+    match cx.settings.base_path.find(request.uri().path(), is_room) {
+        Some(()) => enter(cx, listener, request, peer).unwrap_or_else(No::answer),
+        None => Refusal::NotFound.answer(),
+    }
+}
+
+/// A small document, or the refusal of a request under a foreign name; `None` when nothing but a
+/// room's door could be at its path.
+pub(super) async fn document<T>(
+    cx: &Context,
+    listener: SocketAddr,
+    request: &hyper::Request<T>,
+    peer: SocketAddr,
+) -> Option<Response> {
+    if let Err(refusal) = door::answers_to(cx, listener, request) {
+        door::count(cx, refusal);
+        return Some(refusal.answer());
+    }
+    let document = Document::of(cx, request.uri().path())?;
+    if matches!(document, Document::DemoRooms) && !demo::may_see(request, listener, peer) {
+        return Some(Refusal::NotFound.answer());
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(with(text(405, "only GET and HEAD"), "allow", "GET, HEAD"));
+    }
+    match document {
+        Document::WellKnown => Some(well_known::answer(cx, listener, request)),
+        Document::File(file) => Some(file.answer(request)),
+        Document::ToThePage => Some(page::redirect(cx.settings.base_path.as_str(), request)),
+        Document::DemoRooms => Some(demo::rooms(cx).await),
+    }
+}
+
+/// What stands at a path.
+#[derive(Clone, Copy)]
+enum Document {
+    WellKnown,
+    DemoRooms,
+    File(File),
+    /// The base path without the slash behind it: links of a page there would lead elsewhere.
+    ToThePage,
+}
+
+impl Document {
+    fn of(cx: &Context, path: &str) -> Option<Self> {
+        let (demo, base) = (cx.settings.demo, &cx.settings.base_path);
+        let at = |path: &str| match path {
+            well_known::PATH => Some(Self::WellKnown),
+            demo::PATH if demo => Some(Self::DemoRooms),
+            _ => page::find(path, demo).map(Self::File),
+        };
+        let is_base = demo && path == base.as_str();
+        base.find(path, at).or_else(|| is_base.then_some(Self::ToThePage))
     }
 }
 
@@ -74,11 +121,7 @@ fn enter(
         return Err(No::Method);
     }
     let handshake = Handshake::read(&request).map_err(No::Handshake)?;
-    let host = header(&request, "host");
-    // Text or not, whoever sends an origin is a browser.
-    let origin = request.headers().get("origin").map(|value| value.to_str().unwrap_or("?"));
-    let caller = Caller { origin, host, listener, peer: peer.ip() };
-    let entered = door::admit(&cx, caller).map_err(No::Door)?;
+    let entered = door::admit(&cx, &request, listener, peer.ip()).map_err(No::Door)?;
 
     let upgrade = hyper::upgrade::on(&mut request);
     let profile = handshake.profile;
@@ -103,15 +146,7 @@ impl No {
         match self {
             Self::Method => with(text(405, "only GET"), "allow", "GET"),
             Self::Handshake(fault) => fault.answer(),
-            Self::Door(refusal) => {
-                let response = text(refusal.status(), refusal.to_string());
-                match refusal.retry_after() {
-                    Some(wait) => {
-                        with(response, "retry-after", &wait.as_millis().div_ceil(1_000).to_string())
-                    }
-                    None => response,
-                }
-            }
+            Self::Door(refusal) => refusal.answer(),
         }
     }
 }

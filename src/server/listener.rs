@@ -6,11 +6,12 @@
 //!   head of a request is due in ten seconds, idle connections included, and a visit ends after
 //!   two minutes. An upgrade ends the visit, too: the session has its own limits.
 //! - When every place is taken nobody is accepted; the kernel's backlog queues and then refuses.
+//! - A listener that fails leaves its socket in its [`Slot`], for the next one.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -54,16 +55,32 @@ pub struct Setup {
     pub send_buffer: Option<usize>,
 }
 
+/// A listening socket, until it is closed. Cheap to clone.
+#[derive(Clone)]
+pub struct Slot(Arc<Mutex<Option<Arc<TcpListener>>>>);
+
+impl Slot {
+    /// Keeps a socket.
+    pub fn of(listener: TcpListener) -> Self {
+        Self(Arc::new(Mutex::new(Some(Arc::new(listener)))))
+    }
+
+    fn listener(&self) -> Option<Arc<TcpListener>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// Answers every request with `respond` until `stop` says so or its sender is gone.
-pub async fn serve<F, A>(
-    listener: TcpListener,
-    setup: Setup,
-    mut stop: watch::Receiver<bool>,
-    respond: F,
-) where
+pub async fn serve<F, A>(slot: Slot, setup: Setup, mut stop: watch::Receiver<bool>, respond: F)
+where
     F: Fn(Request, SocketAddr) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
+    let Some(listener) = slot.listener() else { return };
     let places = Arc::new(Semaphore::new(VISITORS));
     let mut visits = JoinSet::new();
     let mut wait = FIRST_WAIT;
@@ -96,7 +113,8 @@ pub async fn serve<F, A>(
         }
         while visits.try_join_next().is_some() {}
     }
-    drop(listener);
+    slot.close();
+    drop(listener); // the last handle: who comes now is refused
     let all_gone = async { while visits.join_next().await.is_some() {} };
     if timeout(LEAVE, all_gone).await.is_err() {
         tracing::debug!("connections that would not leave are cut");

@@ -6,19 +6,23 @@
 //! that must hold for every client lives in [`session`] or below.
 
 pub mod addresses;
+pub mod base_path;
 pub mod demo;
 pub mod door;
+pub mod hosts;
 pub mod http;
 pub mod listener;
 pub mod operator;
+pub mod origins;
 pub mod page;
+pub mod refusals;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
 pub mod webtransport;
 pub mod well_known;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +32,7 @@ use crate::dispatcher::Dispatcher;
 use crate::protocol::RoomName;
 use crate::session;
 use crate::store::Store;
+use crate::supervision::Supervisor;
 use crate::telemetry::Metrics;
 
 /// The doors' settings.
@@ -40,7 +45,11 @@ pub struct Settings {
     /// What one address may.
     pub addresses: addresses::Settings,
     /// Origins whose pages may connect, beside our own.
-    pub origins: Vec<String>,
+    pub origins: origins::Origins,
+    /// Hosts that a loopback listener answers to, beside loopback's own.
+    pub hosts: hosts::Hosts,
+    /// Where everything is served once more.
+    pub base_path: base_path::BasePath,
     /// Whether the demo page is served.
     pub demo: bool,
 }
@@ -48,6 +57,9 @@ pub struct Settings {
 /// QUIC's settings.
 #[derive(Debug, Clone)]
 pub struct QuicSettings {
+    /// How long a connection may take until it has asked for its session. No setting; tests change
+    /// it.
+    pub handshake: Duration,
     /// How often a silent connection is kept alive.
     pub keep_alive: Duration,
     /// The silence after which a connection is gone.
@@ -56,6 +68,26 @@ pub struct QuicSettings {
     pub stream_window: usize,
     /// Unacknowledged bytes kept per connection.
     pub send_window: usize,
+}
+
+/// A setting that may be another one from now on.
+pub struct Reloadable<T>(RwLock<Arc<T>>);
+
+impl<T> Reloadable<T> {
+    /// What it is at first.
+    pub fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> Arc<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it, for all who look from now on.
+    pub fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
 }
 
 /// What every door has at hand.
@@ -78,6 +110,12 @@ pub struct Context {
     pub certificates: Arc<tls::Certificates>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Refusals that the log speaks of.
+    pub refusals: refusals::Refusals,
+    /// Origins whose pages may connect, beside our own.
+    pub origins: Reloadable<origins::Origins>,
+    /// Keeps the gateway's tasks alive.
+    pub supervisor: Supervisor,
 }
 
 impl Context {

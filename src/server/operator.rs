@@ -1,13 +1,13 @@
 //! The operator listener: health, metrics, and what may be done to a room.
 //!
 //! Whoever reaches it may do everything, so it stands on loopback by default and answers no
-//! web page: a request with an `Origin`, or to a loopback listener under another name than its
-//! own (a page that had its name point here), is refused.
+//! web page: a request with an `Origin`, or to a loopback listener under a foreign name (a page
+//! that had its name point here, see [`hosts`](super::hosts)), is refused.
 //!
 //! | path | answer |
 //! | --- | --- |
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200, or 503 with the reason: draining, or what is wrong with the store |
+//! | `GET /readyz` | 200, or 503 with the reason: draining, a task that is down, or the store |
 //! | `GET /metrics` | everything counted, for Prometheus |
 //! | `GET /v1/rooms?state=&after=&limit=` | `{"rooms":[each as below],"next"}`, by name |
 //! | `GET /v1/rooms/{name}` | the room as it is, and what keeps it awake |
@@ -20,44 +20,41 @@
 
 mod reading;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::listener::{self, Setup};
-use super::{Context, Response, answer, door, header, with};
+use super::listener::{self, Setup, Slot};
+use super::{Context, Response, answer, door, with};
 use crate::dispatcher::{Inspection, Unavailable};
 use crate::protocol::RoomName;
 
 /// Serves the operator listener until `stop`.
-pub async fn listen(cx: Arc<Context>, listener: TcpListener, stop: watch::Receiver<bool>) {
-    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+pub async fn listen(
+    cx: Arc<Context>,
+    slot: Slot,
+    address: SocketAddr,
+    stop: watch::Receiver<bool>,
+) {
     let setup = Setup { tls: None, send_buffer: None };
-    listener::serve(listener, setup, stop, move |request, _peer: SocketAddr| {
+    listener::serve(slot, setup, stop, move |request, _peer: SocketAddr| {
         let cx = cx.clone();
+        let own_name = door::answers_to(&cx, address, &request);
         async move {
-            match is_from_a_page(&request, loopback) {
-                true => problem(403, "the operator listener does not answer web pages"),
-                false => respond(&cx, &request).await,
+            match own_name {
+                Err(refusal) => problem(403, &refusal.to_string()),
+                Ok(()) if request.headers().contains_key("origin") => {
+                    problem(403, "the operator listener does not answer web pages")
+                }
+                Ok(()) => respond(&cx, &request).await,
             }
         }
     })
     .await;
-}
-
-fn is_from_a_page<T>(request: &Request<T>, loopback: bool) -> bool {
-    let foreign = |host: String| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host != "localhost" && bare.parse::<IpAddr>().is_err()
-    };
-    let host = header(request, "host").and_then(door::parse_authority);
-    let misnamed = loopback && host.is_some_and(|(host, _)| foreign(host));
-    request.headers().contains_key("origin") || misnamed
 }
 
 async fn respond<T>(cx: &Context, request: &Request<T>) -> Response {
@@ -118,6 +115,8 @@ async fn perform(
 fn readiness(cx: &Context) -> Response {
     let reason = if cx.sessions.is_draining() {
         "draining"
+    } else if let Some(trouble) = cx.supervisor.trouble() {
+        trouble
     } else if let Some(trouble) = cx.store.engine().trouble() {
         trouble
     } else {

@@ -9,23 +9,30 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
 
-use super::{Response, door, header, with};
+use super::{Response, door, header, hosts, text, with};
+
+/// A file that is served, with its content's hash.
+#[derive(Clone, Copy)]
+pub struct File {
+    body: &'static Body,
+    tag: &'static str,
+}
 
 /// A file of the page.
-struct File {
+struct Body {
     path: &'static str,
     content_type: &'static str,
-    body: &'static [u8],
+    bytes: &'static [u8],
     /// Whether it is the client, and not part of the demo.
     is_client: bool,
 }
 
 macro_rules! file {
     ($name:literal, $content_type:expr) => {
-        File {
+        Body {
             path: concat!("/", $name),
             content_type: $content_type,
-            body: include_bytes!(concat!("../../web-demo/", $name)),
+            bytes: include_bytes!(concat!("../../web-demo/", $name)),
             is_client: false,
         }
     };
@@ -38,10 +45,10 @@ const PICTURE: &str = "image/svg+xml";
 const TYPES: &str = "application/typescript; charset=utf-8";
 
 /// Every file there is; a test compares this with the folder.
-const FILES: &[File] = &[
-    File { path: "/dormouse.js", is_client: true, ..file!("client/dormouse.js", SCRIPT) },
-    File { path: "/dormouse.d.ts", is_client: true, ..file!("client/dormouse.d.ts", TYPES) },
-    File { path: "/", ..file!("index.html", HTML) },
+const FILES: &[Body] = &[
+    Body { path: "/dormouse.js", is_client: true, ..file!("client/dormouse.js", SCRIPT) },
+    Body { path: "/dormouse.d.ts", is_client: true, ..file!("client/dormouse.d.ts", TYPES) },
+    Body { path: "/", ..file!("index.html", HTML) },
     file!("app.js", SCRIPT),
     file!("close-reasons.js", SCRIPT),
     file!("colours.js", SCRIPT),
@@ -62,38 +69,55 @@ const FILES: &[File] = &[
 ];
 
 /// One per file, in the same order: its content, hashed.
-static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|f| tag(f.body)).collect());
+static TAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|file| tag(file.bytes)).collect());
 
-/// The file of that path, or 304 for who has it already; `None` when there is no such file.
-/// Without the `demo` there is only the client.
-pub fn answer<T>(request: &Request<T>, demo: bool) -> Option<Response> {
-    let index = FILES.iter().position(|file| file.path == request.uri().path())?;
-    let (file, tag) = (&FILES[index], &TAGS[index]);
-    if !file.is_client && !demo {
-        return None;
+/// The file of that path. Without the `demo` there is only the client.
+pub fn find(path: &str, demo: bool) -> Option<File> {
+    let index = FILES.iter().position(|file| file.path == path)?;
+    let file = File { body: &FILES[index], tag: &TAGS[index] };
+    (demo || file.body.is_client).then_some(file)
+}
+
+impl File {
+    /// The file, or 304 for a client that has it already.
+    pub fn answer<T>(self, request: &Request<T>) -> Response {
+        let Self { body: file, tag } = self;
+        let known = header(request, "if-none-match").is_some_and(|tags| tags.contains(tag));
+        let response = match known {
+            true => super::answer(304, file.content_type, ""),
+            false => super::answer(200, file.content_type, file.bytes),
+        };
+        // Asked for each time, sent only when it changed: a new binary is a new page at once.
+        let response = with(with(response, "cache-control", "no-cache"), "etag", tag);
+        if file.is_client {
+            // Wherever a page comes from, even one that isolates itself.
+            let response = with(response, "access-control-allow-origin", "*");
+            return with(response, "cross-origin-resource-policy", "cross-origin");
+        }
+        let response = with(response, "referrer-policy", "no-referrer");
+        let policy = content_security_policy(request, file.bytes);
+        with(response, "content-security-policy", &policy)
     }
-    let known = header(request, "if-none-match").is_some_and(|tags| tags.contains(tag.as_str()));
-    let response = match known {
-        true => super::answer(304, file.content_type, ""),
-        false => super::answer(200, file.content_type, file.body),
-    };
-    // Asked for each time, sent only when it changed: a new binary is a new page at once.
-    let response = with(with(response, "cache-control", "no-cache"), "etag", tag);
-    if file.is_client {
-        // Wherever a page comes from, even one that isolates itself.
-        let response = with(response, "access-control-allow-origin", "*");
-        return Some(with(response, "cross-origin-resource-policy", "cross-origin"));
-    }
-    let response = with(response, "referrer-policy", "no-referrer");
-    Some(with(response, "content-security-policy", &content_security_policy(request, file.body)))
+}
+
+/// Sends a browser to the page at `{base}/`, where relative links are right. What was asked for
+/// besides, as `?room=lobby`, goes along.
+pub fn redirect<T>(base: &str, request: &Request<T>) -> Response {
+    let query = request.uri().query().filter(|query| query.bytes().all(|b| b.is_ascii_graphic()));
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    with(text(308, "the page is one slash further"), "location", &format!("{base}/{query}"))
 }
 
 /// Nothing but our own files and what is written in the page itself; connections to this host on
 /// any port, because WebTransport and a second gateway are other origins.
 fn content_security_policy<T>(request: &Request<T>, body: &[u8]) -> String {
-    let connect = header(request, "host").and_then(door::parse_authority).map(|(host, _)| host);
-    let connect = match connect.as_deref() {
-        Some("localhost") => format!("{} {}", sources("localhost"), sources("127.0.0.1")),
+    let own = door::host(request).and_then(|host| hosts::authority(&host)).map(|(host, _)| host);
+    let connect = match own.as_deref() {
+        // There WebTransport is at 127.0.0.1, as `well_known` says.
+        Some(host) if host == "localhost" || host.ends_with(".localhost") => {
+            format!("{} {}", sources(host), sources("127.0.0.1"))
+        }
         Some(host)
             if host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')) =>
         {
@@ -135,7 +159,8 @@ mod tests {
 
     fn get(path: &str, header: (&str, &str)) -> Option<Response> {
         let request = Request::builder().uri(path).header("host", "localhost:4433");
-        answer(&request.header(header.0, header.1).body(()).unwrap(), true)
+        let request = request.header(header.0, header.1).body(()).unwrap();
+        Some(find(request.uri().path(), true)?.answer(&request))
     }
 
     /// The files below a folder that are served under the path they have there.
@@ -181,11 +206,11 @@ mod tests {
     fn the_client_is_for_every_page_and_there_without_the_demo() {
         for path in ["/dormouse.js", "/dormouse.d.ts"] {
             let request = Request::builder().uri(path).header("host", "rooms.example");
-            let response = answer(&request.body(()).unwrap(), false).unwrap();
+            let response = find(path, false).unwrap().answer(&request.body(()).unwrap());
             assert_eq!(response.headers()["access-control-allow-origin"], "*");
             assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");
         }
-        assert!(answer(&Request::builder().uri("/").body(()).unwrap(), false).is_none());
+        assert!(find("/", false).is_none());
     }
 
     #[test]
@@ -205,9 +230,24 @@ mod tests {
         let local = policy("localhost:4433");
         assert!(local.contains("default-src 'none'; script-src 'self'"), "{local}");
         assert!(local.contains("https://127.0.0.1:*"), "WebTransport is there: {local}");
+        let below = policy("app.localhost:4433");
+        assert!(below.contains("wss://app.localhost:* ") && below.contains("https://127.0.0.1:*"));
         assert!(policy("rooms.example").contains("wss://rooms.example:* https://rooms.example:*;"));
         assert!(policy("[::1]:4433").contains("connect-src 'self' ws: wss: https:;"));
         let odd = policy("a;script-src'*':1");
         assert!(!odd.contains("script-src'*'"), "{odd}");
+    }
+
+    #[test]
+    fn a_base_path_without_its_slash_leads_to_the_page() {
+        let to = |uri: &str| {
+            let request = Request::builder().uri(uri).body(()).unwrap();
+            let response = redirect("/realtime", &request);
+            assert_eq!(response.status(), 308);
+            response.headers()["location"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(to("/realtime"), "/realtime/");
+        assert_eq!(to("/realtime?room=den&name=a"), "/realtime/?room=den&name=a");
+        assert_eq!(to("/realtime?name=\u{e4}"), "/realtime/", "no header can say that");
     }
 }

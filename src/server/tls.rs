@@ -12,8 +12,7 @@
 pub mod development;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -24,10 +23,6 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
 use development::Development;
-
-/// How often the wall clock is looked at. A laptop's sleep stops timers, not certificates, so
-/// a single long timer would wake too late.
-const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
 
 /// The two files of an operator's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,23 +80,29 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Shown(RwLock<Arc<CertifiedKey>>);
 
-const PANICS: &str = "nothing panics while it holds this lock";
-
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().expect(PANICS).clone())
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
 impl Certificates {
     /// The operator's own certificate.
     pub fn from_files(files: &Files) -> Result<Self, Error> {
-        let chain = read_chain(&files.cert)?;
-        let key = read_key(&files.key)?;
-        let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|source| {
-            Error::Mismatch { cert: files.cert.clone(), key: files.key.clone(), source }
-        })?;
-        Ok(Self { shown: Shown::new(pair), development: None })
+        Ok(Self { shown: Shown::new(read_pair(files)?), development: None })
+    }
+
+    /// Reads the operator's certificate again, for all handshakes from now on. If that fails, the
+    /// one before stays.
+    pub fn reload(&self, files: &Files) -> Result<(), Error> {
+        let pair = Arc::new(read_pair(files)?);
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    /// Whether this is the development certificate, and TCP plain.
+    pub fn is_development(&self) -> bool {
+        self.development.is_some()
     }
 
     /// A development certificate: the one kept in `dir`, or a new one for `names`.
@@ -115,7 +116,9 @@ impl Certificates {
     /// development one, two while the next is published and not yet in use.
     pub fn hashes(&self) -> Vec<[u8; 32]> {
         match &self.development {
-            Some(development) => development.read().expect(PANICS).hashes(),
+            Some(development) => {
+                development.read().unwrap_or_else(PoisonError::into_inner).hashes()
+            }
             None => Vec::new(),
         }
     }
@@ -123,27 +126,22 @@ impl Certificates {
     /// Renews what is due at `now`; says whether anything changed.
     pub fn renew(&self, now: OffsetDateTime) -> Result<bool, Error> {
         let Some(development) = &self.development else { return Ok(false) };
-        let mut development = development.write().expect(PANICS);
+        let mut development = development.write().unwrap_or_else(PoisonError::into_inner);
         let changed = development.renew(now)?;
         if changed {
             let pair = Arc::new(development.current().certified_key());
-            *self.shown.0.write().expect(PANICS) = pair;
+            *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
         }
         Ok(changed)
     }
 
-    /// Renews for as long as the process lives. Ends at once with a real certificate.
-    pub async fn keep_fresh(self: Arc<Self>) {
-        if self.development.is_none() {
-            return;
-        }
-        loop {
-            tokio::time::sleep(LOOK_AT_THE_CLOCK).await;
-            match self.renew(OffsetDateTime::now_utc()) {
-                Ok(true) => tracing::info!("the development certificate was renewed"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, "the development certificate is ageing"),
-            }
+    /// Renews what is due at `now`, and says so. A machine that slept, or whose clock was set, has a
+    /// certificate that is over or not valid yet: it is replaced at once.
+    pub fn keep_fresh(&self, now: OffsetDateTime) {
+        match self.renew(now) {
+            Ok(true) => tracing::info!("the development certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the development certificate is ageing"),
         }
     }
 
@@ -182,6 +180,16 @@ impl Shown {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn read_pair(files: &Files) -> Result<CertifiedKey, Error> {
+    let chain = read_chain(&files.cert)?;
+    let key = read_key(&files.key)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| Error::Mismatch {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+        source,
+    })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

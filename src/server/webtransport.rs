@@ -7,64 +7,96 @@
 
 mod beside;
 mod h3;
+mod head;
 mod main_stream;
+mod visit;
 
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::debug;
 use wtransport_proto::error::ErrorCode;
 
 use self::beside::{Beside, Gone, What};
-use self::h3::{Request, Session};
+use self::h3::Session;
 use self::main_stream::MainStream;
-use super::door::{self, Caller, Door, Refusal};
-use super::websocket::HANDSHAKE;
 use super::{Context, QuicSettings};
 use crate::outbox::{Unsent, Wire};
 use crate::protocol::framing::{kind_of, varint};
-use crate::protocol::{BodyKind, CloseReason, Framing, Profile, v1};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
-use crate::session::{self, End, Farewell, Link, Received};
+use crate::session::{End, Farewell, Link, Received};
 use crate::telemetry::WEBTRANSPORT;
 
 /// What is read from the stream at once.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// Streams of each kind that a client may have open: CONNECT, ours and a few for requests;
-/// control and the two of QPACK. quinn keeps memory for every permitted one.
+/// Streams of each kind that a client may have open: CONNECT, ours and a few for requests, plain
+/// ones of HTTP/3 too; control and the two of QPACK. quinn keeps memory for every permitted one.
 const BIDI_STREAMS: u32 = 8;
 const UNI_STREAMS: u32 = 3;
 
-/// Handshakes under way at once, as at the TCP door.
+/// Connections without a session at once, as at the TCP door.
 const VISITORS: usize = 1_024;
 
-/// Serves the WebTransport clients of one socket; ends when it is dropped.
-pub fn listen(
+/// A UDP socket on which WebTransport clients come in.
+pub struct Listener {
     cx: Arc<Context>,
+    address: SocketAddr,
     socket: UdpSocket,
-    tls: rustls::ServerConfig,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let listener = socket.local_addr()?;
-    let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport(&cx.quic)));
-    config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
-    let visitors = Arc::new(Semaphore::new(VISITORS));
-    Ok(async move {
+    config: quinn::ServerConfig,
+    /// It outlives a failure of the task that accepts from it: connections need it, too.
+    endpoint: Mutex<Option<Endpoint>>,
+}
+
+impl Listener {
+    /// Listens on a socket.
+    pub fn new(
+        cx: Arc<Context>,
+        socket: UdpSocket,
+        tls: rustls::ServerConfig,
+    ) -> io::Result<Arc<Self>> {
+        let address = socket.local_addr()?;
+        let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        config.transport_config(Arc::new(transport(&cx.quic)));
+        config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
+        let listener = Self { cx, address, socket, config, endpoint: Mutex::default() };
+        listener.endpoint()?;
+        Ok(Arc::new(listener))
+    }
+
+    /// The endpoint, a new one if the one before has ended.
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        let mut slot = self.slot();
+        if let Some(endpoint) = &*slot {
+            return Ok(endpoint.clone());
+        }
+        let (config, runtime) = (Some(self.config.clone()), Arc::new(quinn::TokioRuntime));
+        let socket = self.socket.try_clone()?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), config, socket, runtime)?;
+        Ok(slot.insert(endpoint).clone())
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
+        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves clients until it is dropped. It ends by itself only when the endpoint does, which the
+    /// socket's failure causes, and with it every connection.
+    pub async fn serve(self: Arc<Self>) -> Result<(), String> {
+        let endpoint = self.endpoint().map_err(|error| error.to_string())?;
+        let visitors = Arc::new(Semaphore::new(VISITORS));
         while let Some(incoming) = endpoint.accept().await {
             // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
             // it up never hears the question.
@@ -74,11 +106,16 @@ pub fn listen(
                 continue;
             }
             match visitors.clone().try_acquire_owned() {
-                Ok(visitor) => drop(tokio::spawn(serve(cx.clone(), incoming, listener, visitor))),
+                Ok(visitor) => {
+                    let (cx, address) = (self.cx.clone(), self.address);
+                    drop(tokio::spawn(visit::serve(cx, incoming, address, visitor)));
+                }
                 Err(_) => incoming.refuse(),
             }
         }
-    })
+        *self.slot() = None;
+        Err("the QUIC endpoint has ended".to_owned())
+    }
 }
 
 fn transport(quic: &QuicSettings) -> quinn::TransportConfig {
@@ -95,82 +132,6 @@ fn transport(quic: &QuicSettings) -> quinn::TransportConfig {
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(32 * 1024);
     transport
-}
-
-async fn serve(
-    cx: Arc<Context>,
-    incoming: Incoming,
-    listener: SocketAddr,
-    visitor: OwnedSemaphorePermit,
-) {
-    let peer = incoming.remote_address();
-    let accepted = timeout(HANDSHAKE, async {
-        let request = Request::read(incoming.await.ok()?).await?;
-        accept(&cx, request, listener, peer).await
-    });
-    let Ok(Some((session, room, mut entered))) = accepted.await else {
-        debug!(%peer, "a WebTransport handshake came to nothing");
-        return;
-    };
-    // The stream that carries everything; a client that opens none never says hello.
-    let first = tokio::select! {
-        first = timeout(cx.session.hello_timeout, session.stream()) => {
-            first.map_err(|_| CloseReason::NoHello)
-        }
-        _ = entered.drained() => Err(CloseReason::Drain),
-    };
-    let (send, recv) = match first {
-        Ok(Ok(streams)) => streams,
-        Ok(Err(_)) => return,
-        Err(reason) => {
-            cx.metrics.sessions_closed.of(reason.slug()).inc();
-            let code = code(reason.code(Profile::V1));
-            session.connection().close(code, reason.slug().as_bytes());
-            return;
-        }
-    };
-    drop(visitor); // it is a session now, and counted as one
-    debug!(%peer, "a WebTransport session opened");
-    let (message_bytes, patience) = (cx.session.message_bytes, cx.session.hello_timeout);
-    let link = WebTransportLink::new(session, send, recv, message_bytes, patience);
-    // In a task of its own: this one carried the handshake, and is larger than a session needs.
-    tokio::spawn(session::run(link, Profile::V1, cx.place(room, entered)));
-}
-
-/// Answers a request; nothing if it was refused.
-async fn accept(
-    cx: &Context,
-    request: Request,
-    listener: SocketAddr,
-    peer: SocketAddr,
-) -> Option<(Session, crate::protocol::RoomName, session::Entered)> {
-    let asked = &request.asked;
-    let (origin, host) = (asked.origin(), Some(asked.authority()));
-    let caller = Caller { origin, host, listener, peer: peer.ip() };
-    let admitted = door::room(cx, Door::WebTransport, asked.path())
-        .and_then(|room| Ok((room, door::admit(cx, caller)?)));
-    let offered = asked.get("wt-available-protocols");
-    let admitted = admitted.and_then(|admitted| match offered.map(offers_v1) {
-        Some(false) => Err(Refusal::NotFound), // it speaks nothing that we do
-        other => Ok((admitted, other.is_some())),
-    });
-    match admitted {
-        Ok(((room, entered), answers)) => {
-            let session = request.accept(answers.then_some(v1::NAME)).await?;
-            Some((session, room, entered))
-        }
-        Err(refusal) => {
-            request.refuse(refusal.webtransport_status()).await;
-            None
-        }
-    }
-}
-
-/// Whether a list of protocols (structured-field strings, RFC 8941) has ours in it.
-fn offers_v1(list: &str) -> bool {
-    let name =
-        |item: &str| item.split(';').next().map(|name| name.trim().trim_matches('"') == v1::NAME);
-    list.split(',').filter_map(name).any(|is_ours| is_ours)
 }
 
 fn code(code: u16) -> VarInt {
@@ -334,19 +295,5 @@ impl Link for WebTransportLink {
         }
         let (number, text) = close.unwrap_or((0, ""));
         connection.close(code(number), text.as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_protocol_is_found_among_those_offered() {
-        assert!(offers_v1("\"dormouse.v1\""));
-        assert!(offers_v1("\"other\", \"dormouse.v1\""));
-        assert!(offers_v1("\"dormouse.v1\";q=1, \"other\""));
-        assert!(!offers_v1("\"dormouse.v2\""));
-        assert!(!offers_v1(""));
     }
 }

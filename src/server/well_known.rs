@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
 use serde_json::{Value, json};
 
-use super::{Context, Response, door, header, text, with};
+use super::{Context, Response, door, hosts, text, with};
 use crate::protocol::v1;
 
 /// Where it is found.
@@ -19,11 +19,13 @@ pub const PATH: &str = "/.well-known/dormouse";
 
 /// The answer to a request that came in at `listener`.
 pub fn answer<T>(cx: &Context, listener: SocketAddr, request: &Request<T>) -> Response {
-    let Some(host) = header(request, "host").and_then(door::parse_authority) else {
+    let Some(host) = door::host(request).and_then(|host| hosts::authority(&host)) else {
         return text(400, "the Host header must name this gateway");
     };
     let tls = cx.certificates.tcp_tls().is_some();
-    let mut webtransport = json!({ "url": webtransport_url(host, listener, tls) });
+    let base_path = cx.settings.base_path.as_str();
+    let url = format!("{}{base_path}", webtransport_url(host, listener, tls));
+    let mut webtransport = json!({ "url": url });
     let hashes = cx.certificates.hashes();
     if !hashes.is_empty() {
         let hashes: Vec<_> = hashes.iter().map(|hash| STANDARD.encode(hash)).collect();
@@ -39,11 +41,12 @@ pub fn answer<T>(cx: &Context, listener: SocketAddr, request: &Request<T>) -> Re
     with(with(response, "access-control-allow-origin", "*"), "cache-control", "no-store")
 }
 
-/// WebTransport is on the same host and, UDP beside TCP, on the same port. `localhost` becomes
-/// 127.0.0.1: it may mean ::1 first, and a browser gives UDP no second try.
+/// WebTransport is on the same host and, UDP beside TCP, on the same port. `localhost` and the names
+/// below it become 127.0.0.1: they may mean ::1 first, and a browser gives UDP no second try.
 fn webtransport_url(host: (String, Option<u16>), listener: SocketAddr, tls: bool) -> String {
     let (name, port) = host;
-    let name = if name == "localhost" { "127.0.0.1" } else { &name };
+    let is_local = name == "localhost" || name.ends_with(".localhost");
+    let name = if is_local { "127.0.0.1" } else { &name };
     // Without a port the scheme's is meant: 80 when we are plain and stand there ourselves;
     // else somebody in front of us has a certificate.
     let port = port.unwrap_or(if !tls && listener.port() == 80 { 80 } else { 443 });
@@ -66,12 +69,13 @@ mod tests {
     use super::*;
 
     fn url(host: &str, listener: &str, tls: bool) -> String {
-        webtransport_url(door::parse_authority(host).unwrap(), listener.parse().unwrap(), tls)
+        webtransport_url(hosts::authority(host).unwrap(), listener.parse().unwrap(), tls)
     }
 
     #[test]
     fn the_webtransport_address_is_the_one_the_page_came_from() {
         assert_eq!(url("localhost:4433", "127.0.0.1:4433", false), "https://127.0.0.1:4433");
+        assert_eq!(url("app.localhost:4433", "127.0.0.1:4433", false), "https://127.0.0.1:4433");
         assert_eq!(url("[::1]:4433", "[::1]:4433", false), "https://[::1]:4433");
         assert_eq!(url("rooms.example", "0.0.0.0:443", true), "https://rooms.example:443");
         assert_eq!(url("rooms.example", "127.0.0.1:4433", false), "https://rooms.example:443");

@@ -4,8 +4,11 @@ mod from_seed;
 mod from_v1;
 mod waiting;
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +22,10 @@ use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Hello, Refusal, ServerFrame};
-use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid};
+use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid, Verdict};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
+use crate::supervision;
 use crate::telemetry::{Counter, Held};
 
 /// The most messages caught up with at once.
@@ -136,8 +140,29 @@ impl<L: Link> Life<L> {
         }
     }
 
+    /// Lives until something ends it, a fault of ours included: its room must learn that it is gone,
+    /// and its client is to come back.
+    pub(super) async fn live_or_fail(&mut self) -> Ending {
+        let metrics = self.place.metrics.clone();
+        let lived = {
+            let mut life = pin!(self.live());
+            poll_fn(|cx| {
+                let polled = catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(cx)));
+                polled.map_or_else(|panic| Poll::Ready(Err(panic)), |polled| polled.map(Ok))
+            })
+            .await
+        };
+        lived.unwrap_or_else(|panic| {
+            metrics.task_failures.of("session").inc();
+            tracing::error!(why = supervision::text_of(&*panic), "a session failed");
+            let closing =
+                Closing { reason: CloseReason::StoreUnavailable, retry_after: Some(1_000) };
+            Ending::Ours { gone: Gone::Lost, closing }
+        })
+    }
+
     /// Lives until something ends it.
-    pub(super) async fn live(&mut self) -> Ending {
+    async fn live(&mut self) -> Ending {
         if let Some(seed) = &mut self.seed {
             seed.accepted = Box::pin(look(&self.place)).await.map(|(position, _)| position);
         }
@@ -347,11 +372,17 @@ impl<L: Link> Life<L> {
 
     fn answer(&self, frame: &ServerFrame) {
         self.send_own(Some(wrap_json(L::framing(self.profile), &frame.to_json())));
+        self.judge(frame.verdict());
+    }
+
+    /// Counts what became of a frame that only this session has read.
+    fn judge(&self, verdict: Verdict) {
+        self.reader.outbox().judge(verdict);
     }
 
     fn send_own(&self, frame: Option<Bytes>) {
         if let Some(frame) = frame {
-            self.reader.outbox().send(frame, false);
+            self.reader.outbox().send(frame);
         }
     }
 

@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::protocol::{Epoch, KeyHash, Kinds, RoomName, Timestamp};
+use crate::supervision::{self, Supervisor};
 
 pub use memory::Memory;
 pub use record::{BodyKind, Message, Record, SeatRow};
@@ -34,6 +35,9 @@ pub use redb::{Findings, Redb, check, look};
 
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;
+
+/// What [`Error::Unwell`] and [`Error::Denied`] say when there is not even a directory.
+pub const MAKE_DIRECTORY: &str = "make the data directory";
 
 /// What a store can fail with. The cause is the source.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,7 +56,15 @@ pub enum Error {
         /// What the layer below said.
         why: String,
     },
-    /// A row that should be ours is not what we wrote.
+    /// The system does not let this user do it.
+    #[error("cannot {doing}: {why}")]
+    Denied {
+        /// The operation, as in "open rooms.redb".
+        doing: &'static str,
+        /// What the system said.
+        why: String,
+    },
+    /// A row or a file that should be ours is not what we wrote.
     #[error("{what} is damaged")]
     Corrupt {
         /// Which row.
@@ -118,6 +130,8 @@ pub struct Settings {
     pub kinds: Kinds<Option<RoomSettings>>,
     /// What time it is, for the ages of messages and rooms.
     pub clock: Clock,
+    /// Keeps the store's threads alive.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
@@ -265,6 +279,10 @@ pub trait Engine: Send + Sync + 'static {
     /// The spread that the last orderly shutdown announced, in ms, told once; else 0.
     fn take_drain_spread_ms(&self) -> Result<u64, Error>;
 
+    /// The clock of the [`Settings`] has noticed a jump: what it knows is to be on disk, and rooms
+    /// are looked at again. Never waits.
+    fn note_clock(&self) {}
+
     /// What is wrong with the store now, in a few words. Never waits, and needs nobody to have
     /// asked for anything: a store that was unwell is well again as soon as it can be.
     fn trouble(&self) -> Option<&'static str> {
@@ -308,11 +326,12 @@ impl Store {
         let engine = self.engine.clone();
         match tokio::task::spawn_blocking(move || what(&*engine)).await {
             Ok(result) => result,
-            Err(panic) if panic.is_panic() => Err(Error::Unwell {
-                doing: "read the store",
-                why: "the database panicked (a damaged file?)".into(),
+            Err(ended) => Err(match ended.try_into_panic() {
+                Ok(panic) => {
+                    Error::Unwell { doing: "read the store", why: supervision::text_of(&*panic) }
+                }
+                Err(_) => Error::Closed, // the runtime ends
             }),
-            Err(_) => Err(Error::Closed),
         }
     }
 }

@@ -61,6 +61,7 @@ pub fn settings() -> Settings {
         },
         kinds: Default::default(),
         clock: Default::default(),
+        supervisor: Default::default(),
     }
 }
 

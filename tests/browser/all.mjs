@@ -13,6 +13,7 @@ import "./company.mjs";
 import "./promises.mjs";
 import "./examples.mjs";
 import "./strict-mode.mjs";
+import "./doors.mjs";
 import { run } from "./stage.mjs";
 
 run();

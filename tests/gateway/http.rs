@@ -45,7 +45,8 @@ async fn bad_names_unknown_paths_and_other_methods_are_refused() {
 
 #[tokio::test]
 async fn pages_of_other_origins_are_refused_before_the_upgrade() {
-    let house = house(|config| config.server.origins.push("https://app.example".into())).await;
+    let house =
+        house(|config| config.server.origins = "https://app.example".parse().unwrap()).await;
     let from = async |origin: &str| {
         house.websocket("lobby", &format!("origin: {origin}\r\n")).await.status
     };

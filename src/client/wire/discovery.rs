@@ -10,6 +10,7 @@ use hyper::header::{CONNECTION, HOST};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use std::time::Duration;
+use tokio::time::timeout;
 use wtransport::tls::Sha256Digest;
 
 use super::io::Io;
@@ -76,10 +77,18 @@ impl Place {
     }
 }
 
-/// Asks. A gateway that does not say, perhaps behind a proxy that shows only rooms, has WebSockets.
+/// How long it may take to say. A proxy that holds the request is as good as one that refuses it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks. A gateway that does not say has WebSockets: perhaps it is behind a proxy that shows only rooms, and
+/// another program answers for the rest, with a page of its own, a redirect, an error or nothing at all.
 pub(super) async fn ask(address: &Address, io: Box<dyn Io>) -> Option<Gateway> {
+    timeout(PATIENCE, said(address, io)).await.ok()?
+}
+
+async fn said(address: &Address, io: Box<dyn Io>) -> Option<Gateway> {
     let (mut door, connection) = http1::handshake(TokioIo::new(io)).await.ok()?;
-    let request = Request::get("/.well-known/dormouse")
+    let request = Request::get(address.well_known())
         .header(HOST, address.authority())
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::discovery::{Place, Policy};
 use super::{Transport, Wire, discovery, io, websocket, webtransport};
@@ -22,7 +22,13 @@ pub(in crate::client) struct Route {
     patience: Duration,
     /// How often WebTransport did not come about, or fell silent.
     failures: u32,
+    /// When it last did.
+    failed_at: Option<Instant>,
 }
+
+/// How long WebTransport is left alone once it has failed too often: what was wrong, a firewall or a certificate,
+/// may have been mended.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(86_400);
 
 impl Route {
     pub async fn new(address: Address, options: &Options) -> Self {
@@ -32,7 +38,14 @@ impl Route {
             Door::WebTransport => Choice::WebTransport,
         };
         let roots = io::roots(options.trust.clone()).await;
-        Self { address, choice, roots, patience: options.limits.connect, failures: 0 }
+        Self {
+            address,
+            choice,
+            roots,
+            patience: options.limits.connect,
+            failures: 0,
+            failed_at: None,
+        }
     }
 
     /// What has held is not to be avoided for what was before.
@@ -46,7 +59,16 @@ impl Route {
     pub fn blame(&mut self, transport: Transport) {
         if transport == Transport::WebTransport {
             self.failures += 1;
+            self.failed_at = Some(Instant::now());
         }
+    }
+
+    /// Whether WebTransport is worth an attempt.
+    fn tries_webtransport(&mut self, failures_most: u32) -> bool {
+        if self.failed_at.is_some_and(|at| at.elapsed() >= FORGIVEN_AFTER) {
+            (self.failures, self.failed_at) = (0, None);
+        }
+        self.failures < failures_most
     }
 }
 
@@ -65,8 +87,8 @@ async fn choose(route: &mut Route) -> Result<Wire, Error> {
         return over_websocket(route).await;
     }
     if route.address.door == Door::WebTransport {
-        let url = route.address.webtransport(&format!("https://{}", route.address.authority()));
-        return webtransport::open(&url, Vec::new(), &route.roots).await;
+        return webtransport::open(&route.address.own_webtransport(), Vec::new(), &route.roots)
+            .await;
     }
     let gateway =
         discovery::ask(&route.address, io::reach(&route.address, &route.roots).await?).await;
@@ -76,7 +98,7 @@ async fn choose(route: &mut Route) -> Result<Wire, Error> {
     };
     match (place, route.choice) {
         (Some(place), Choice::WebTransport) => over_webtransport(route, &place).await,
-        (Some(place), _) if route.failures < policy.failures_before_websocket() => {
+        (Some(place), _) if route.tries_webtransport(policy.failures_before_websocket()) => {
             race(route, &place, &policy).await
         }
         (None, Choice::WebTransport) => Err(Error::WebTransport {
@@ -115,7 +137,7 @@ async fn race(route: &mut Route, place: &Place, policy: &Policy) -> Result<Wire,
     match outcome {
         Ok(wire) => Ok(wire),
         Err(why) => {
-            route.failures += 1;
+            route.blame(Transport::WebTransport);
             match why {
                 Some(error) => Err(error),
                 None => over_websocket(route).await,
@@ -132,4 +154,30 @@ async fn over_webtransport(route: &Route, place: &Place) -> Result<Wire, Error> 
 async fn over_websocket(route: &Route) -> Result<Wire, Error> {
     let io = io::reach(&route.address, &route.roots).await?;
     websocket::open(&route.address, io).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate that was over for ten minutes kept a program away for as long as it ran.
+    #[tokio::test(start_paused = true)]
+    async fn webtransport_that_failed_is_tried_again_after_a_day() {
+        let address = Address::parse("http://localhost:1/rooms/x").unwrap();
+        let trust = crate::client::Trust::Only(Vec::new());
+        let options = Options { trust, ..Options::default() };
+        let mut route = Route::new(address, &options).await;
+        for _ in 0..2 {
+            assert!(route.tries_webtransport(2));
+            route.blame(Transport::WebTransport);
+        }
+        assert!(!route.tries_webtransport(2));
+        tokio::time::advance(FORGIVEN_AFTER / 2).await;
+        assert!(!route.tries_webtransport(2));
+        tokio::time::advance(FORGIVEN_AFTER / 2).await;
+        assert!(route.tries_webtransport(2));
+        route.blame(Transport::WebTransport);
+        assert!(route.tries_webtransport(2), "it begins anew");
+        route.praise(Transport::WebTransport);
+    }
 }

@@ -38,7 +38,7 @@ const BACK_DATING: Duration = Duration::hours(1);
 const PUBLISH_NEXT: Duration = Duration::days(3);
 /// How long the successor is published before it is used.
 const OVERLAP: Duration = Duration::days(1);
-/// With no more than this left a certificate is replaced at once.
+/// With no more than this left a certificate is replaced at once, like one not valid yet.
 const LAST_DAY: Duration = Duration::days(1);
 
 const CURRENT: &str = "development.pem";
@@ -67,7 +67,7 @@ pub struct Development {
 impl Development {
     /// Takes up the certificates kept in `dir`, as far as they are worth it, or makes one.
     pub fn open(dir: &Path, names: Vec<String>, now: OffsetDateTime) -> Result<Self, Error> {
-        let kept = |file| Pair::read(&dir.join(file)).filter(|pair| pair.left(now) > LAST_DAY);
+        let kept = |file| Pair::read(&dir.join(file)).filter(|pair| pair.is_good(now));
         let (current, next) = match (kept(CURRENT), kept(NEXT)) {
             (Some(current), next) => (current, next),
             (None, Some(next)) => (next, None),
@@ -91,18 +91,17 @@ impl Development {
 
     /// Publishes and puts to use what is due; says whether anything changed.
     pub fn renew(&mut self, now: OffsetDateTime) -> Result<bool, Error> {
-        let left = self.current.left(now);
-        if left > PUBLISH_NEXT {
+        let is_over = !self.current.is_good(now);
+        if !is_over && self.current.left(now) > PUBLISH_NEXT {
             return Ok(false);
         }
-        let last_day = left <= LAST_DAY;
-        match self.next.take().filter(|next| next.left(now) > LAST_DAY) {
-            Some(next) if last_day || next.age(now) >= OVERLAP => self.current = next,
+        match self.next.take().filter(|next| next.is_good(now)) {
+            Some(next) if is_over || next.age(now) >= OVERLAP => self.current = next,
             Some(next) => {
                 self.next = Some(next);
                 return Ok(false);
             }
-            None if last_day => self.current = Pair::mint(&self.names, now)?,
+            None if is_over => self.current = Pair::mint(&self.names, now)?,
             None => self.next = Some(Pair::mint(&self.names, now)?),
         }
         self.keep();
@@ -151,6 +150,12 @@ impl Pair {
         CertifiedKey::from_der(vec![certificate.clone()], key.clone_key(), &super::provider())
             .ok()?;
         Some(Self { certificate, key, pem, not_before, not_after })
+    }
+
+    /// Whether it can be shown: valid, and not in its last day. The clock may have been set back
+    /// since it was made.
+    fn is_good(&self, now: OffsetDateTime) -> bool {
+        self.not_before <= now && self.left(now) > LAST_DAY
     }
 
     fn left(&self, now: OffsetDateTime) -> Duration {

@@ -113,6 +113,24 @@ fn a_machine_that_slept_past_the_end_wakes_with_a_new_certificate() {
     assert!(!certificates.renew(NOW + Duration::days(91)).unwrap());
 }
 
+/// The clock was ten days ahead, and is set right: the certificates of then are not valid yet, nor
+/// are those that a start finds.
+#[test]
+fn a_clock_that_is_set_back_has_a_certificate_that_is_valid_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ahead = NOW + Duration::days(10);
+    let certificates = development(dir.path(), ahead);
+    let kept = shown(&development(dir.path(), ahead));
+    assert_eq!(shown(&certificates), kept);
+    assert_ne!(shown(&development(dir.path(), NOW)), kept, "a start finds it not valid yet");
+    assert!(certificates.renew(NOW).unwrap());
+    let valid = shown(&certificates);
+    assert_ne!(valid, kept);
+    assert_eq!(certificates.hashes(), [valid]);
+    assert!(!certificates.renew(NOW + Duration::minutes(1)).unwrap(), "once");
+    assert!(!certificates.renew(NOW - Duration::minutes(30)).unwrap(), "it is dated back");
+}
+
 #[test]
 fn a_damaged_file_or_an_unwritable_folder_does_not_stop_a_start() {
     let dir = tempfile::tempdir().unwrap();

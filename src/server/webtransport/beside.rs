@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 
-use super::h3::{self, Session};
+use super::h3::{self, Beginning, Session};
 use super::record;
 use crate::protocol::BodyKind;
 use crate::room::Side;
@@ -93,11 +93,22 @@ impl Beside {
             }
         }
         while let Poll::Ready(streams) = self.streams.as_mut().poll(cx) {
-            let (send, recv) = streams?;
+            let (send, mut recv) = streams?;
             self.streams = self::streams(connection.clone());
-            let (id, message_bytes, patience) =
+            let (session, message_bytes, patience) =
                 (self.session.id(), self.message_bytes, self.patience);
-            self.arriving.push(request(send, recv, id, message_bytes, patience));
+            let (connection, visitor) = (connection.clone(), self.session.visitor().clone());
+            self.arriving.push(Box::pin(async move {
+                match h3::begins(&mut recv, patience).await {
+                    Beginning::Stream(id) if id == session => {
+                        request(send, recv, message_bytes, patience).await
+                    }
+                    other => {
+                        visitor.answer(&connection, other, send, recv).await;
+                        None
+                    }
+                }
+            }));
         }
         while let Poll::Ready(stream) = self.one_way.as_mut().poll(cx) {
             self.forgotten.push(stream?);
@@ -186,29 +197,24 @@ fn one_way(connection: Connection) -> Later<Result<RecvStream, ConnectionError>>
     Box::pin(async move { connection.accept_uni().await })
 }
 
-fn request(
+/// The request on a stream of the session's; nothing when it does not arrive in time.
+async fn request(
     send: SendStream,
     mut recv: RecvStream,
-    session: u64,
     message_bytes: usize,
     patience: Duration,
-) -> Later<Option<Request>> {
-    Box::pin(async move {
-        let mut read = BytesMut::new();
-        let arrive = async {
-            if !h3::begins(&mut recv, session).await {
-                return None;
+) -> Option<Request> {
+    let mut read = BytesMut::new();
+    let arrive = async {
+        let mut buffer = [0; 512]; // a history request has some 60 bytes
+        loop {
+            if let Some((kind, body)) = record(&mut read, message_bytes).ok()? {
+                return Some((kind, body));
             }
-            let mut buffer = [0; 512]; // a history request has some 60 bytes
-            loop {
-                if let Some((kind, body)) = record(&mut read, message_bytes).ok()? {
-                    return Some((kind, body));
-                }
-                let count = recv.read(&mut buffer).await.ok()??;
-                read.extend_from_slice(&buffer[..count]);
-            }
-        };
-        let (kind, body) = timeout(patience, arrive).await.ok()??;
-        Some((kind, body, send))
-    })
+            let count = recv.read(&mut buffer).await.ok()??;
+            read.extend_from_slice(&buffer[..count]);
+        }
+    };
+    let (kind, body) = timeout(patience, arrive).await.ok()??;
+    Some((kind, body, send))
 }

@@ -4,43 +4,63 @@
 //! top of them is not wtransport's own: that keeps a task and eight channels for each
 //! connection, more memory than quinn takes for the connection itself (`docs/memory.md`).
 //!
-//! - We open a control stream with our settings, read one extended CONNECT, and answer it.
+//! - We open a control stream with our settings, read requests until one is an extended CONNECT for
+//!   a session, and answer it. Other requests are answered beside it, before and after:
+//!   see [`visit`](super::visit).
 //! - What the client's one-way streams say (its settings, QPACK) changes nothing we do: with no
 //!   dynamic table and no push there is nothing to agree on. They are read and forgotten.
 //! - The CONNECT stream ends the session: with the code of a capsule, or without one.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use wtransport_proto::error::ErrorCode;
 use wtransport_proto::frame::Frame;
 use wtransport_proto::headers::Headers;
-use wtransport_proto::session::{HeadersParseError, SessionRequest, SessionResponse};
+use wtransport_proto::session::SessionResponse;
 use wtransport_proto::settings::Settings;
 use wtransport_proto::varint::VarInt as ProtoVarInt;
 
+use super::head::{self, Head};
+use super::visit::Visitor;
 use crate::protocol::framing::{put_varint, varint};
+use crate::server::Response;
+use crate::server::door::Refusal;
 
-/// The longest frame that is read: a request's headers.
-const FRAME_BYTES: usize = 4_096;
+/// The longest frame that is read: a request's headers. A request with longer ones is answered 431.
+pub(super) const FRAME_BYTES: usize = 4_096;
 
 /// The type of a control stream, and of frames.
 const CONTROL: u64 = 0x00;
-const DATA: u64 = 0x00;
+pub(super) const DATA: u64 = 0x00;
 const HEADERS: u64 = 0x01;
 /// What a stream of a session begins with instead of a frame: this, and the session's id.
 const WEBTRANSPORT_STREAM: u64 = 0x41;
 /// The capsule with which a client says goodbye.
 const CLOSE_SESSION: u64 = 0x2843;
 
-/// Somebody who asks for a session.
-pub(super) struct Request {
+/// The requests of a connection that has no session yet.
+pub(super) struct Requests {
+    connection: Connection,
+    control: SendStream,
+    visitor: Arc<Visitor>,
+    /// Answers under way.
+    answers: JoinSet<()>,
+}
+
+/// A request for a session.
+pub(super) struct Connect {
     /// What it says about itself.
-    pub(super) asked: SessionRequest,
-    session: Session,
+    pub(super) head: Box<Head>,
+    send: SendStream,
+    recv: RecvStream,
 }
 
 /// A session's own streams. Dropped, they end; they are there as long as it is.
@@ -48,10 +68,29 @@ pub(super) struct Session {
     connection: Connection,
     /// Our settings went out on it; HTTP/3 wants it open.
     _control: SendStream,
+    visitor: Arc<Visitor>,
     send: SendStream,
     recv: RecvStream,
     /// The beginning of a frame on the CONNECT stream.
     read: BytesMut,
+}
+
+/// What a stream that the client opened begins with.
+pub(super) enum Beginning {
+    /// The head of a request.
+    Request(Box<Head>),
+    /// A head that is longer than [`FRAME_BYTES`].
+    TooLarge,
+    /// Fields that are no request.
+    Malformed,
+    /// A stream of the session with that id.
+    Stream(u64),
+    /// Nothing: it ended, or the connection did.
+    Over,
+    /// Nothing for too long.
+    Late,
+    /// Something that breaks HTTP/3, for which the connection is to end.
+    Rule(ErrorCode),
 }
 
 /// Where the datagrams of a session leave.
@@ -70,62 +109,63 @@ impl Datagrams {
     }
 }
 
-/// Why nothing more is read from a stream.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    /// It ended, or the connection did.
-    Over,
-    /// It says what it must not.
-    Rule(ErrorCode),
-}
-
-impl Request {
-    /// Waits for the request of a new connection; nothing when the connection ends instead.
-    /// What breaks HTTP/3 ends it.
-    pub(super) async fn read(connection: Connection) -> Option<Self> {
+impl Requests {
+    /// Begins HTTP/3 on a new connection.
+    pub(super) async fn open(connection: Connection, visitor: Arc<Visitor>) -> Option<Self> {
         let mut control = connection.open_uni().await.ok()?;
         control.write_all(&settings()).await.ok()?;
+        Some(Self { connection, control, visitor, answers: JoinSet::new() })
+    }
+
+    /// Waits for the next request for a session, answering others; nothing when the connection
+    /// ends instead.
+    pub(super) async fn next(&mut self) -> Option<Connect> {
         loop {
-            let (mut send, mut recv) = connection.accept_bi().await.ok()?;
-            let refusal = match request(&mut recv).await {
-                Ok(Ok(asked)) => {
-                    let read = BytesMut::new();
-                    let session = Session { connection, _control: control, send, recv, read };
-                    return Some(Self { asked, session });
+            let (send, mut recv) = self.connection.accept_bi().await.ok()?;
+            while self.answers.try_join_next().is_some() {}
+            match begins(&mut recv, self.visitor.patience()).await {
+                Beginning::Request(head) if head.is_for_a_session() => {
+                    return Some(Connect { head, send, recv });
                 }
-                Ok(Err(HeadersParseError::MethodNotConnect)) => ErrorCode::RequestRejected,
-                Ok(Err(_)) => ErrorCode::Message,
-                Err(Fault::Over) => continue,
-                Err(Fault::Rule(code)) => {
-                    connection.close(number(code), b"");
-                    return None;
+                other => {
+                    let (visitor, connection) = (self.visitor.clone(), self.connection.clone());
+                    self.answers.spawn(async move {
+                        visitor.answer(&connection, other, send, recv).await;
+                    });
                 }
-            };
-            // Whatever else is asked over HTTP/3 is not answered here.
-            let _ = (recv.stop(number(refusal)), send.reset(number(refusal)));
+            }
         }
     }
 
-    /// Refuses with one of the few statuses there are, and waits until the client has it.
-    pub(super) async fn refuse(mut self, status: u16) {
-        let response = match status {
-            403 => SessionResponse::forbidden(),
-            429 => SessionResponse::too_many_requests(),
-            _ => SessionResponse::not_found(),
-        };
-        if self.session.answer(&response).await.is_some() && self.session.send.finish().is_ok() {
-            let _ = self.session.send.stopped().await;
-        }
+    /// Answers a request for a session with a refusal.
+    pub(super) fn refuse(&mut self, connect: Connect, refusal: Refusal) {
+        let Connect { send, recv, .. } = connect;
+        let patience = self.visitor.patience();
+        self.answers.spawn(answer(Visitor::refusal(refusal), false, send, recv, patience));
     }
 
-    /// Accepts, and says which protocol was chosen if some were offered.
-    pub(super) async fn accept(mut self, protocol: Option<&str>) -> Option<Session> {
+    /// Answers a request for a session with the session, and says which protocol was chosen if some
+    /// were offered.
+    pub(super) async fn accept(
+        mut self,
+        connect: Connect,
+        protocol: Option<&str>,
+    ) -> Option<Session> {
+        let Connect { mut send, recv, .. } = connect;
         let mut response = SessionResponse::ok();
         if let Some(protocol) = protocol {
             response.add("wt-protocol", format!("\"{protocol}\""));
         }
-        self.session.answer(&response).await?;
-        Some(self.session)
+        send.write_all(&encoded(&response.headers().generate_frame())).await.ok()?;
+        self.answers.detach_all();
+        let (connection, visitor, read) = (self.connection, self.visitor, BytesMut::new());
+        Some(Session { connection, _control: self.control, visitor, send, recv, read })
+    }
+
+    /// Ends the connection once the answers under way are with the client.
+    pub(super) async fn leave(mut self) {
+        while self.answers.join_next().await.is_some() {}
+        self.connection.close(number(ErrorCode::NoError), b"");
     }
 }
 
@@ -135,14 +175,26 @@ impl Session {
         &self.connection
     }
 
-    /// The next stream that the client opened for the session.
-    pub(super) async fn stream(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+    /// The next stream that the client opened for the session; nothing when the connection ends.
+    /// Other streams are answered beside it.
+    pub(super) async fn stream(&self) -> Option<(SendStream, RecvStream)> {
         loop {
-            let (send, mut recv) = self.connection.accept_bi().await?;
-            if begins(&mut recv, self.id()).await {
-                return Ok((send, recv));
+            let (send, mut recv) = self.connection.accept_bi().await.ok()?;
+            match begins(&mut recv, self.visitor.patience()).await {
+                Beginning::Stream(id) if id == self.id() => return Some((send, recv)),
+                other => {
+                    let (visitor, connection) = (self.visitor.clone(), self.connection.clone());
+                    tokio::spawn(async move {
+                        visitor.answer(&connection, other, send, recv).await;
+                    });
+                }
             }
         }
+    }
+
+    /// What answers the requests beside the session.
+    pub(super) fn visitor(&self) -> &Arc<Visitor> {
+        &self.visitor
     }
 
     /// What names the session on other streams: the number of its first.
@@ -199,27 +251,6 @@ impl Session {
         }
         Some((kind, frame.freeze()))
     }
-
-    async fn answer(&mut self, response: &SessionResponse) -> Option<()> {
-        self.send.write_all(&encoded(&response.headers().generate_frame())).await.ok()
-    }
-}
-
-/// Whether a stream that the client opened belongs to a session. One that does not is refused.
-pub(super) async fn begins(recv: &mut RecvStream, session: u64) -> bool {
-    let read = async { Ok::<_, Fault>((number_from(recv).await?, number_from(recv).await?)) };
-    match read.await {
-        Ok((WEBTRANSPORT_STREAM, id)) if id == session => true,
-        Ok((WEBTRANSPORT_STREAM, _)) => {
-            let _ = recv.stop(number(ErrorCode::BufferedStreamRejected));
-            false
-        }
-        Ok(_) => {
-            let _ = recv.stop(number(ErrorCode::RequestRejected));
-            false
-        }
-        Err(_) => false,
-    }
 }
 
 /// Reads and forgets what comes on a one-way stream; ready when it has ended.
@@ -239,38 +270,82 @@ pub(super) fn number(code: ErrorCode) -> VarInt {
     VarInt::from_u64(code.to_code().into_inner()).unwrap_or(VarInt::MAX)
 }
 
-async fn request(
-    recv: &mut RecvStream,
-) -> Result<Result<SessionRequest, HeadersParseError>, Fault> {
+/// Reads what a stream begins with, for at most so long.
+pub(super) async fn begins(recv: &mut RecvStream, patience: Duration) -> Beginning {
+    let beginning = timeout(patience, beginning(recv)).await;
+    beginning.map_or(Beginning::Late, |read| read.unwrap_or(Beginning::Over))
+}
+
+/// `None` when the stream ends before it says what it is.
+async fn beginning(recv: &mut RecvStream) -> Option<Beginning> {
+    let mut kind = number_from(recv).await?;
+    if kind == WEBTRANSPORT_STREAM {
+        return Some(Beginning::Stream(number_from(recv).await?));
+    }
     loop {
-        let kind = number_from(recv).await?;
-        let length = number_from(recv).await? as usize;
-        if kind == WEBTRANSPORT_STREAM {
-            return Err(Fault::Over); // a stream of no session: it is dropped
+        let length = number_from(recv).await?;
+        if length > FRAME_BYTES as u64 {
+            return Some(match kind {
+                HEADERS => Beginning::TooLarge,
+                _ => Beginning::Rule(ErrorCode::ExcessiveLoad),
+            });
         }
-        if length > FRAME_BYTES {
-            return Err(Fault::Rule(ErrorCode::ExcessiveLoad));
-        }
-        let mut payload = vec![0; length];
-        recv.read_exact(&mut payload).await.map_err(|_| Fault::Over)?;
+        let mut payload = vec![0; length as usize];
+        recv.read_exact(&mut payload).await.ok()?;
         match kind {
-            HEADERS => {
-                let frame = Frame::new_headers(payload.into());
-                let headers = Headers::with_frame(&frame).map_err(Fault::Rule)?;
-                return Ok(SessionRequest::try_from(headers));
-            }
-            DATA => return Err(Fault::Rule(ErrorCode::FrameUnexpected)),
+            HEADERS => return Some(request(payload)),
+            DATA => return Some(Beginning::Rule(ErrorCode::FrameUnexpected)),
             _ => {} // unknown kinds are to be passed over (RFC 9114, 9)
         }
+        kind = number_from(recv).await?;
     }
 }
 
-async fn number_from(recv: &mut RecvStream) -> Result<u64, Fault> {
+fn request(payload: Vec<u8>) -> Beginning {
+    match Headers::with_frame(&Frame::new_headers(payload.into())) {
+        Ok(headers) => Head::read(&headers)
+            .map_or(Beginning::Malformed, |head| Beginning::Request(head.into())),
+        Err(code) => Beginning::Rule(code),
+    }
+}
+
+/// Answers a request and waits until the client has the answer, for at most so long.
+pub(super) async fn answer(
+    response: Response,
+    to_head: bool,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    patience: Duration,
+) {
+    let answer = async {
+        let (head, body) = head::encoded(response, to_head).await;
+        send.write_chunk(head).await.ok()?;
+        if !body.is_empty() {
+            send.write_chunk(body).await.ok()?;
+        }
+        send.finish().ok()?;
+        // The rest of the request changes nothing (RFC 9114, 4.1).
+        let _ = recv.stop(number(ErrorCode::NoError));
+        send.stopped().await.ok()
+    };
+    if timeout(patience, answer).await.is_err() {
+        // Merely dropped, the stream would be finished: half an answer that looks like a whole one.
+        reset(&mut send, &mut recv, ErrorCode::RequestRejected);
+    }
+}
+
+/// Ends a stream both ways.
+pub(super) fn reset(send: &mut SendStream, recv: &mut RecvStream, code: ErrorCode) {
+    let _ = (recv.stop(number(code)), send.reset(number(code))); // it may have ended
+}
+
+/// `None` when the stream ends.
+async fn number_from(recv: &mut RecvStream) -> Option<u64> {
     let mut bytes = [0; 8];
-    recv.read_exact(&mut bytes[..1]).await.map_err(|_| Fault::Over)?;
+    recv.read_exact(&mut bytes[..1]).await.ok()?;
     let length = 1 << (bytes[0] >> 6);
-    recv.read_exact(&mut bytes[1..length]).await.map_err(|_| Fault::Over)?;
-    varint(&bytes[..length]).map(|(number, _)| number).ok_or(Fault::Over)
+    recv.read_exact(&mut bytes[1..length]).await.ok()?;
+    varint(&bytes[..length]).map(|(number, _)| number)
 }
 
 /// The code of the capsule with which a session is closed.
@@ -299,7 +374,7 @@ fn settings() -> Vec<u8> {
     stream.to_vec()
 }
 
-fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+pub(super) fn encoded(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(frame.write_size());
     frame.write(&mut bytes).expect("a vector takes every write");
     bytes

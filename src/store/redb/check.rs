@@ -10,7 +10,7 @@ use std::path::Path;
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
-use super::super::row::{self, Alarms, Chunk, Entry, IdentityRow, Keys, Marks, RoomRow};
+use super::super::row::{self, Alarms, Chunk, ClockRow, Entry, IdentityRow, Keys, Marks, RoomRow};
 use super::super::{Error, Record};
 use super::file::{
     ALARMS, CHUNKS, DUE, DueKey, JOURNAL, KEYS, META, Name, ROOMS, SEATS, Trouble, guarded,
@@ -18,7 +18,7 @@ use super::file::{
 use super::journal::MARKS;
 use super::look::overlay;
 use super::overlay::Overlay;
-use super::start::{DRAIN, IDENTITY};
+use super::start::{CLOCK, DRAIN, IDENTITY};
 use crate::protocol::{RoomName, Timestamp};
 
 /// The most that is named; the rest is counted.
@@ -193,6 +193,10 @@ impl Rows {
                 None
             }
         };
+        let clock = ReadableTable::get(&self.meta, CLOCK)?;
+        if let Some(Err(why)) = clock.map(|row| ClockRow::decode(row.value())) {
+            found.damage(format!("rooms.redb: clock ({why})"));
+        }
         for stored in ReadableTable::iter(&self.rooms)? {
             let (name, row) = stored?;
             let name = name.value();

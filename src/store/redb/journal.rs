@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::row::{Entry, Marks, encode_entry};
-use super::super::{Done, Error, Record};
+use super::super::{Error, Record};
 use super::file::{JOURNAL, META, Name, ROOMS, Trouble, damaged, guarded};
 use super::index::{Arrival, Index, Trim};
 use super::queue::Append;
 use super::reader::decode_row;
 use super::{Shared, lock};
 use crate::protocol::{Epoch, RoomName};
+use crate::supervision::Task;
 
 /// The row of [`Marks`] in the journal's `meta`.
 pub const MARKS: &str = "marks";
@@ -38,17 +39,31 @@ const LONGEST_PAUSE: Duration = Duration::from_micros(500);
 
 /// What the journal's thread does until it is told to end. `full` is why it begins without
 /// taking appends.
+///
+/// A panic leaves unknown what is on disk, as a failed commit does, and is dealt with like one: the
+/// appends it had taken are answered that they failed, and the file is closed and opened again.
 pub fn run(shared: &Shared, full: Option<Error>) {
-    let mut lookout = Lookout { full, looked: Instant::now(), overdue: false };
+    let lookout = &mut Lookout { full, looked: Instant::now(), overdue: false };
+    let recover = |why: &str| {
+        let why = Error::Unwell { doing: "append to the journal", why: why.to_owned() };
+        let broken = lock(&shared.journal).file.fail(why);
+        broken.discard();
+    };
+    shared.settings.supervisor.keep_thread(Task::Journal, || work(shared, lookout), recover);
+    shared.queue.fail(); // at an orderly end nothing waits
+}
+
+fn work(shared: &Shared, lookout: &mut Lookout) {
     loop {
         let retry_at = lock(&shared.journal).file.retry_at();
         let mut work = shared.queue.next(retry_at.into_iter().chain(lookout.due()).min());
+        shared.settings.supervisor.spring(Task::Journal);
         if work.suspect {
             probe(shared);
         }
         if let Some(error) = heal(shared) {
             for append in work.appends {
-                answer(append.done, Err(error.clone()));
+                append.answer(Err(error.clone()));
             }
         } else {
             if retry_at.is_some() {
@@ -56,7 +71,7 @@ pub fn run(shared: &Shared, full: Option<Error>) {
             }
             if let Some(full) = lookout.look(shared, !work.appends.is_empty()) {
                 for append in work.appends.drain(..) {
-                    answer(append.done, Err(full.clone()));
+                    append.answer(Err(full.clone()));
                 }
             }
             if !work.appends.is_empty() || work.trim {
@@ -115,7 +130,7 @@ fn take(shared: &Shared, batch: Vec<Append>) {
     match guarded(|| commit(shared, &batch)) {
         Ok(deletions) => {
             for (append, deletion) in batch.into_iter().zip(deletions) {
-                answer(append.done, deletion.map(|deletion| Epoch { store, deletion }));
+                append.answer(deletion.map(|deletion| Epoch { store, deletion }));
             }
         }
         Err(trouble) => {
@@ -126,7 +141,7 @@ fn take(shared: &Shared, batch: Vec<Append>) {
                 broken.discard();
             }
             for append in batch {
-                answer(append.done, Err(error.clone()));
+                append.answer(Err(error.clone()));
             }
         }
     }
@@ -222,14 +237,6 @@ fn stored_deletion(shared: &Shared, room: &RoomName) -> Result<u64, Error> {
         }
         trouble.into_error("read a room's epoch")
     })
-}
-
-/// Answers, whatever the one who asked makes of it.
-fn answer(done: Done, result: Result<Epoch, Error>) {
-    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(result)));
-    if told.is_err() {
-        tracing::error!("somebody panicked on hearing how an append ended");
-    }
 }
 
 /// Looks whether a reader's trouble is the file's. One that has failed refuses to be written.

@@ -6,20 +6,26 @@
 //!
 //! - `rooms` is committed first, then the entries leave the index, then the journal is trimmed:
 //!   at every moment each record lies in at least one of the two, and readers know where.
+//! - What is known of the wall clock is on disk before anything is trimmed by it: it lies in the
+//!   same commit.
 //! - A room whose rows are damaged is set aside: it keeps its entries and holds up nobody else.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::row::ClockRow;
 use super::super::{Error, Moved};
 use super::bell::Bell;
 use super::file::{JOURNAL, Name, Trouble, guarded};
 use super::moving::{Look, Move, Tables};
 use super::rounds::Rounds;
+use super::start::CLOCK;
 use super::{Shared, lock};
 use crate::protocol::RoomName;
+use crate::supervision::{Task, caught};
 
 /// The most rooms that wait to be moved; then [`Error::Busy`].
 pub const WAITING: usize = 1024;
@@ -27,12 +33,43 @@ pub const WAITING: usize = 1024;
 /// The most rooms of one commit that were asked for.
 const BATCH: usize = 500;
 
-/// A room to be moved, and who waits for it.
+/// A room to be moved, and who waits for it. Dropped without an answer, as by a panic of the
+/// mover's thread, it is answered that it failed.
 pub struct Asked {
-    pub room: RoomName,
-    pub rules: Option<Bytes>,
-    pub look: Look,
-    pub moved: Moved,
+    room: RoomName,
+    rules: Option<Bytes>,
+    look: Look,
+    moved: Option<Moved>,
+}
+
+impl Asked {
+    pub fn new(room: RoomName, rules: Option<Bytes>, look: Look, moved: Moved) -> Self {
+        Self { room, rules, look, moved: Some(moved) }
+    }
+
+    /// Answers, whatever the one who asked makes of it.
+    fn answer(mut self, result: Result<(), Error>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<(), Error>) {
+        let Some(moved) = self.moved.take() else { return };
+        if let Err(panic) = caught(|| moved(result)) {
+            tracing::error!(room = %self.room, panic, "a keeper failed to hear of a move");
+        }
+    }
+
+    /// Forgets who waits for it.
+    fn silence(mut self) {
+        self.moved = None;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let why = "the mover's thread has failed".to_owned();
+        self.tell(Err(Error::Unwell { doing: "move a room", why }));
+    }
 }
 
 /// What waits for the mover.
@@ -54,18 +91,21 @@ struct Work {
 }
 
 impl Mover {
-    /// Puts a room in line, or gives back who waits for it, with the reason.
-    pub fn ask(&self, asked: Asked) -> Result<(), (Moved, Error)> {
-        self.0.ring(|inner| {
+    /// Puts a room in line, or answers with the reason why not.
+    pub fn ask(&self, asked: Asked) {
+        let refused = self.0.ring(|inner| {
             if inner.closed {
-                return Err((asked.moved, Error::Closed));
+                return Some((asked, Error::Closed));
             }
             if inner.asked.len() == WAITING {
-                return Err((asked.moved, Error::Busy));
+                return Some((asked, Error::Busy));
             }
             inner.asked.push_back(asked);
-            Ok(())
-        })
+            None
+        });
+        if let Some((asked, error)) = refused {
+            asked.answer(Err(error));
+        }
     }
 
     /// Says that a limit may be exceeded.
@@ -85,11 +125,19 @@ impl Mover {
 
     /// Takes no more, and forgets what waits.
     pub fn abandon(&self) {
-        let forgotten = self.0.ring(|inner| {
+        self.end().into_iter().for_each(Asked::silence);
+    }
+
+    /// Takes no more, and answers those who wait: there is no thread for them any more.
+    fn fail(&self) {
+        drop(self.end());
+    }
+
+    fn end(&self) -> VecDeque<Asked> {
+        self.0.ring(|inner| {
             inner.closed = true;
             std::mem::take(&mut inner.asked)
-        });
-        drop(forgotten);
+        })
     }
 
     fn next(&self, deadline: Option<Instant>) -> Work {
@@ -106,8 +154,28 @@ impl Mover {
 }
 
 /// What the mover's thread does until it is told to end.
+///
+/// A panic is dealt with like a failed commit: the rooms it had taken are answered that they
+/// failed, and the file is closed and opened again.
 pub fn run(shared: &Shared) {
-    let mut rounds = Rounds::default();
+    let (rounds, has_failed) = (&mut Rounds::default(), Cell::new(false));
+    let recover = |why: &str| {
+        has_failed.set(true);
+        let why = Error::Unwell { doing: "move rooms", why: why.to_owned() };
+        let broken = lock(&shared.rooms).fail(why);
+        broken.discard();
+    };
+    let work = || {
+        if has_failed.take() {
+            rounds.again();
+        }
+        work(shared, rounds);
+    };
+    shared.settings.supervisor.keep_thread(Task::Mover, work, recover);
+    shared.mover.fail(); // at an orderly end nobody waits
+}
+
+fn work(shared: &Shared, rounds: &mut Rounds) {
     loop {
         let retry_at = lock(&shared.rooms).retry_at();
         let next = || {
@@ -115,16 +183,17 @@ pub fn run(shared: &Shared) {
             due.into_iter().chain(rounds.next()).min()
         };
         let work = shared.mover.next(retry_at.or_else(next));
+        shared.settings.supervisor.spring(Task::Mover);
         if work.suspect {
             probe(shared);
         }
         match heal(shared) {
             Some(error) => {
                 for asked in work.asked {
-                    answer(asked.moved, Err(error.clone()));
+                    asked.answer(Err(error.clone()));
                 }
             }
-            None => serve(shared, &mut rounds, work.asked, work.end),
+            None => serve(shared, rounds, work.asked, work.end),
         }
         if work.end {
             return;
@@ -142,7 +211,7 @@ fn serve(shared: &Shared, rounds: &mut Rounds, mut asked: Vec<Asked>, ending: bo
         moves.extend(due.into_iter().map(|room| (room, None, Look::Moving)));
         moves.extend(rounds.due(shared).into_iter().map(|(room, look)| (room, None, look)));
     }
-    if moves.is_empty() && !rounds.ends_sweep() {
+    if moves.is_empty() && !rounds.ends_sweep() && !shared.settings.clock.is_unsaved() {
         return;
     }
     let results = match guarded(|| move_all(shared, rounds, &moves)) {
@@ -160,15 +229,7 @@ fn serve(shared: &Shared, rounds: &mut Rounds, mut asked: Vec<Asked>, ending: bo
         }
     };
     for (asked, result) in asked.into_iter().zip(results) {
-        answer(asked.moved, result);
-    }
-}
-
-/// Answers, whatever the one who asked makes of it.
-fn answer(moved: Moved, result: Result<(), Error>) {
-    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| moved(result)));
-    if told.is_err() {
-        tracing::error!("somebody panicked on hearing how a move ended");
+        asked.answer(result);
     }
 }
 
@@ -186,8 +247,10 @@ fn move_all(
     }
     let entries_table = journal.open_table(JOURNAL)?;
     let txn = lock(&shared.rooms).write()?;
-    let now = shared.settings.clock.wall();
+    let clock = &shared.settings.clock;
+    let ages = clock.ages();
     let mut wrote = false;
+    let past;
     let mut results = Vec::with_capacity(moves.len());
     let mut moved = Vec::with_capacity(moves.len());
     {
@@ -196,7 +259,7 @@ fn move_all(
             let newest = unmoved.as_ref().and_then(|it| it.entries.back()).map_or(0, |it| it.key);
             let it = Move { room, unmoved, rules: rules.clone(), look: *look };
             let retention = shared.settings.retention_of(room);
-            match tables.move_room(it, &entries_table, retention, now) {
+            match tables.move_room(it, &entries_table, retention, &ages) {
                 Ok(written) => {
                     wrote |= written;
                     moved.push((room, newest));
@@ -211,12 +274,20 @@ fn move_all(
                 Err(trouble) => return Err(trouble),
             }
         }
-        wrote |= rounds.plan(now, &tables.due, &mut tables.meta)?;
+        wrote |= rounds.plan(ages.now(), &tables.due, &mut tables.meta)?;
+        past = clock.past(wrote);
+        if let Some(past) = &past {
+            tables.meta.insert(CLOCK, ClockRow::encode(past).as_slice())?;
+            wrote = true;
+        }
     }
     if wrote {
         txn.commit()?
     } else {
         txn.abort()?
+    }
+    if let Some(past) = &past {
+        clock.kept(past);
     }
 
     let mut journal = lock(&shared.journal);

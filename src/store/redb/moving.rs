@@ -16,6 +16,7 @@ use super::super::{KEYS_KEPT, Message, Record, Retention, SeatRow};
 use super::file::{ALARMS, CHUNKS, DUE, DueKey, KEYS, META, ROOMS, SEATS, Trouble, damaged};
 use super::index::Unmoved;
 use super::reader::{current, gap, read_entry, rows_of};
+use crate::clock::Ages;
 use crate::protocol::{RoomName, Sid, Timestamp};
 
 /// The tables of `rooms.redb`, open for one commit.
@@ -87,11 +88,11 @@ impl<'t> Tables<'t> {
         it: Move<'_>,
         journal: &impl ReadableTable<u64, &'static [u8]>,
         retention: &Retention,
-        now: Timestamp,
+        ages: &Ages,
     ) -> Result<bool, Trouble> {
         let room = it.room;
-        match self.plan(it, journal)? {
-            Some(plan) => self.write(room, plan, retention, now).map(|()| true),
+        match self.plan(it, journal, ages.now())? {
+            Some(plan) => self.write(room, plan, retention, ages).map(|()| true),
             None => Ok(false),
         }
     }
@@ -100,6 +101,7 @@ impl<'t> Tables<'t> {
         &self,
         it: Move<'_>,
         journal: &impl ReadableTable<u64, &'static [u8]>,
+        now: Timestamp,
     ) -> Result<Option<Plan>, Trouble> {
         let (deletion, barrier, entries) = match &it.unmoved {
             Some(unmoved) => (unmoved.deletion, unmoved.barrier(), &unmoved.entries),
@@ -138,7 +140,7 @@ impl<'t> Tables<'t> {
                         if message.seq != plan.row.newest + 1 {
                             return Err(gap(it.room, unread.key));
                         }
-                        self.log(it.room, &mut plan, message)?;
+                        self.log(it.room, &mut plan, message, now)?;
                     }
                     Record::Seat(seat) => _ = plan.seats.insert(seat.sid, Some(seat)),
                     Record::SeatLeft(sid) => self.leave(it.room, &mut plan, sid)?,
@@ -158,15 +160,21 @@ impl<'t> Tables<'t> {
         Ok((!is_no_room && !is_same).then_some(plan))
     }
 
-    fn log(&self, room: &RoomName, plan: &mut Plan, message: Message) -> Result<(), Trouble> {
+    fn log(
+        &self,
+        room: &RoomName,
+        plan: &mut Plan,
+        message: Message,
+        now: Timestamp,
+    ) -> Result<(), Trouble> {
         let seq = message.seq;
         if plan.chunks.is_empty() && plan.row.open != 0 {
             plan.chunks.extend(self.open_chunk(room, &plan.row)?);
         }
         let open = plan.chunks.last_mut();
-        if !open.is_some_and(|(chunk, _)| chunk.push(&message)) {
+        if !open.is_some_and(|(chunk, _)| chunk.push(&message, now)) {
             let mut chunk = OpenChunk::new(seq);
-            chunk.push(&message);
+            chunk.push(&message, now);
             plan.row.open = seq;
             plan.chunks.push((chunk, 0));
         }
@@ -222,7 +230,7 @@ impl<'t> Tables<'t> {
         room: &RoomName,
         plan: Plan,
         retention: &Retention,
-        now: Timestamp,
+        ages: &Ages,
     ) -> Result<(), Trouble> {
         let Plan { mut row, seats, chunks, alarms, rules_alarm: rules, erases, is_event } = plan;
         let name = room.as_str();
@@ -246,7 +254,7 @@ impl<'t> Tables<'t> {
                 self.keys.insert((name, chunk.first), keys.as_slice())?;
             }
         }
-        let trim = self.trim_chunks(room, &mut row, retention, now)?;
+        let trim = self.trim_chunks(room, &mut row, retention, ages)?;
         self.trim_keys(room, &mut row)?;
         let is_seated = self.seats.range(rows_of(room))?.next().is_some();
         if row.newest == 0 && !is_seated && rules.is_none() {
@@ -257,7 +265,7 @@ impl<'t> Tables<'t> {
         let idle = retention
             .idle_delete
             .filter(|_| !is_seated)
-            .map(|idle| before.idle.filter(|_| !is_event).unwrap_or(now.plus_ms(ms(idle))));
+            .map(|idle| before.idle.filter(|_| !is_event).unwrap_or(ages.now().plus_ms(ms(idle))));
         self.rooms.insert(name, row.encode().as_slice())?;
         self.set_alarms(room, before, Alarms { rules, trim, idle })
     }
@@ -309,7 +317,7 @@ impl<'t> Tables<'t> {
         room: &RoomName,
         row: &mut RoomRow,
         retention: &Retention,
-        now: Timestamp,
+        ages: &Ages,
     ) -> Result<Option<Timestamp>, Trouble> {
         let age = ms(retention.age);
         loop {
@@ -323,14 +331,16 @@ impl<'t> Tables<'t> {
             };
             drop(oldest);
             let bytes = chunk.value().len() as u64;
-            // A damaged chunk has no age that could keep it.
-            let newest_time = Chunk::decode(chunk.value()).map_or(Timestamp(0), |c| c.newest_time);
+            let newest_time = Chunk::decode(chunk.value()).map(|chunk| chunk.newest_time);
             drop((key, chunk));
             let surplus = row.newest + 1 - after >= retention.messages
-                || now.since_ms(newest_time) > age
+                || newest_time.is_err() // a damaged chunk has no age that could keep it
+                || newest_time.is_ok_and(|at| ages.of(at) > age)
                 || row.chunk_bytes > retention.bytes;
-            if !surplus {
-                let due = newest_time.plus_ms(age.saturating_add(1));
+            if let Ok(newest_time) = newest_time
+                && !surplus
+            {
+                let due = ages.when(newest_time, age.saturating_add(1));
                 return Ok((due.0 < u64::MAX).then_some(due));
             }
             self.chunks.remove((room.as_str(), first))?;
@@ -363,6 +373,7 @@ impl<'t> Tables<'t> {
     }
 }
 
-fn ms(duration: std::time::Duration) -> u64 {
+/// Whole milliseconds.
+pub fn ms(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use super::super::{Done, Error, Record};
 use super::bell::Bell;
-use crate::protocol::RoomName;
+use crate::protocol::{Epoch, RoomName};
+use crate::supervision::caught;
 
 /// The most appends that wait; then [`Error::Busy`].
 pub const WAITING: usize = 16_384;
@@ -19,18 +20,43 @@ pub const WAITING_BYTES: usize = 64 << 20;
 /// The most bytes of one commit: its pages stay in memory until then.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// One room's records, not yet on disk.
+/// One room's records, not yet on disk. Dropped without an answer, as by a panic of the journal's
+/// thread, it is answered that it failed: its keeper waits for it, and does nothing else meanwhile.
 pub struct Append {
     pub room: RoomName,
     pub records: Vec<Record>,
-    pub done: Done,
+    done: Option<Done>,
     bytes: usize,
 }
 
 impl Append {
     pub fn new(room: RoomName, records: Vec<Record>, done: Done) -> Self {
         let bytes = records.iter().map(bytes_of).sum::<usize>() + room.as_str().len();
-        Self { room, records, done, bytes }
+        Self { room, records, done: Some(done), bytes }
+    }
+
+    /// Answers, whatever the keeper makes of it.
+    pub fn answer(mut self, result: Result<Epoch, Error>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<Epoch, Error>) {
+        let Some(done) = self.done.take() else { return };
+        if let Err(panic) = caught(|| done(result)) {
+            tracing::error!(room = %self.room, panic, "a keeper failed to hear of an append");
+        }
+    }
+
+    /// Forgets who waits for it.
+    fn silence(mut self) {
+        self.done = None;
+    }
+}
+
+impl Drop for Append {
+    fn drop(&mut self) {
+        let why = "the journal's thread has failed".to_owned();
+        self.tell(Err(Error::Unwell { doing: "append to the journal", why }));
     }
 }
 
@@ -74,20 +100,23 @@ struct Inner {
 }
 
 impl Queue {
-    /// Takes an append, or gives it back with the reason.
-    pub fn push(&self, append: Append) -> Result<(), (Done, Error)> {
-        self.0.ring(|inner| {
+    /// Takes an append, or answers it with the reason.
+    pub fn push(&self, append: Append) {
+        let refused = self.0.ring(|inner| {
             if inner.closed {
-                return Err((append.done, Error::Closed));
+                return Some((append, Error::Closed));
             }
             let full = inner.bytes + append.bytes > WAITING_BYTES && !inner.appends.is_empty();
             if full || inner.appends.len() == WAITING {
-                return Err((append.done, Error::Busy));
+                return Some((append, Error::Busy));
             }
             inner.bytes += append.bytes;
             inner.appends.push_back(append);
-            Ok(())
-        })
+            None
+        });
+        if let Some((append, error)) = refused {
+            append.answer(Err(error));
+        }
     }
 
     /// Says that entries may be free to go.
@@ -107,12 +136,21 @@ impl Queue {
 
     /// Takes no more, and forgets what waits: nobody is answered.
     pub fn abandon(&self) {
-        let forgotten = self.0.ring(|inner| {
+        // With nothing locked: an answer may hold anything.
+        self.end().into_iter().for_each(Append::silence);
+    }
+
+    /// Takes no more, and answers the appends that wait: there is no thread for them any more.
+    pub fn fail(&self) {
+        drop(self.end());
+    }
+
+    fn end(&self) -> VecDeque<Append> {
+        self.0.ring(|inner| {
             inner.closed = true;
             inner.bytes = 0;
             std::mem::take(&mut inner.appends)
-        });
-        drop(forgotten); // with nothing locked: an answer may hold anything
+        })
     }
 
     /// Waits for something to do, at most until `deadline`.

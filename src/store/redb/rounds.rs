@@ -5,8 +5,9 @@
 //! The second is the *sweep*: room after room in order of name, a slice with each commit, and where
 //! it has got to lies in the same file, so that a restart goes on from there.
 //!
-//! Due times are wall time. The thread looks again after a minute at the latest, so that a wall
-//! clock that was set forward is noticed; one that was set back only makes history last longer.
+//! Due times are wall time. The thread looks again after a minute at the latest, and when the clock
+//! has jumped. After a jump forward rooms seem due that are not: they are looked at, and get the
+//! time that is true. After a jump back due times are too late: there is a sweep.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -18,6 +19,7 @@ use super::super::row::{Sweep, TRIM};
 use super::file::{DUE, DueKey, META, ROOMS, Trouble, guarded};
 use super::moving::Look;
 use super::{Shared, lock};
+use crate::clock::Ages;
 use crate::protocol::{RoomName, Timestamp};
 
 /// The row of [`Sweep`] in the rooms' `meta`.
@@ -42,12 +44,14 @@ pub struct Rounds {
     swept: Option<Option<RoomName>>,
     /// Rooms that cannot be read.
     passed_by: BTreeSet<RoomName>,
+    /// How many jumps of the clock are known of.
+    jumps: u64,
 }
 
 impl Default for Rounds {
     fn default() -> Self {
         let (sweep, swept, passed_by) = (None, None, BTreeSet::new());
-        Self { next: Some(Instant::now()), sweep, swept, passed_by }
+        Self { next: Some(Instant::now()), sweep, swept, passed_by, jumps: 0 }
     }
 }
 
@@ -73,11 +77,15 @@ impl Rounds {
     /// The rooms to look at now.
     pub fn due(&mut self, shared: &Shared) -> Vec<(RoomName, Look)> {
         self.swept = None;
+        let ages = shared.settings.clock.ages();
+        if std::mem::replace(&mut self.jumps, ages.count()) != ages.count() {
+            self.next = Some(Instant::now());
+        }
         if self.next.is_none_or(|at| at > Instant::now()) {
             return Vec::new();
         }
         self.next = Some(Instant::now() + LOOK_AGAIN);
-        guarded(|| self.read(shared)).unwrap_or_else(|trouble| {
+        guarded(|| self.read(shared, &ages)).unwrap_or_else(|trouble| {
             let error = trouble.into_error("look for what is due");
             tracing::warn!(%error, "history waits to be trimmed");
             shared.mover.suspect();
@@ -85,8 +93,8 @@ impl Rounds {
         })
     }
 
-    fn read(&mut self, shared: &Shared) -> Result<Vec<(RoomName, Look)>, Trouble> {
-        let now = shared.settings.clock.wall();
+    fn read(&mut self, shared: &Shared, ages: &Ages) -> Result<Vec<(RoomName, Look)>, Trouble> {
+        let now = ages.now();
         let txn = lock(&shared.rooms).read()?;
         let due = txn.open_table(DUE)?;
         let mut rooms = Vec::new();
@@ -100,8 +108,8 @@ impl Rounds {
                 break;
             }
         }
-        let wanted = Sweep::of(&shared.settings.limits(), Some(String::new()));
-        if self.sweep.is_none() {
+        let wanted = Sweep::of(&shared.settings.limits(), ages.back(), Some(String::new()));
+        if self.sweep.as_ref().is_none_or(|sweep| !sweep.is_for(&wanted)) {
             let meta = txn.open_table(META)?;
             let stored = ReadableTable::get(&meta, SWEEP)?.map(|row| Sweep::decode(row.value()));
             let stored = stored.and_then(Result::ok).filter(|stored| stored.is_for(&wanted));

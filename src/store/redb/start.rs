@@ -5,21 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{Database, ReadableTable, ReadableTableMetadata, TableHandle as _};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::super::row::{self, IdentityRow, Marks, Sweep};
+use super::super::row::{self, ClockRow, IdentityRow, Marks, RoomRow, Sweep};
 use super::super::{Error, Identity, Record, Settings};
 use super::file::{ALARMS, File, JOURNAL, META, ROOMS, SEATS, Trouble, damaged};
 use super::moving::Tables;
 use super::rounds::SWEEP;
 use super::{Shared, journal, lock};
-use crate::protocol::{RoomName, Sid};
+use crate::clock::Past;
+use crate::protocol::{RoomName, Sid, Timestamp};
 
 /// The row of [`IdentityRow`] in the rooms' `meta`.
 pub const IDENTITY: &str = "identity";
+/// The row of [`ClockRow`] in the rooms' `meta`.
+pub const CLOCK: &str = "clock";
 /// The row in the journal's `meta` with what the last orderly shutdown announced.
 pub const DRAIN: &str = "drain";
 
 impl Shared {
-    /// Builds the index, and finds the rooms with seats and what the last shutdown announced.
+    /// Builds the index, finds the rooms with seats and what the last shutdown announced, and tells
+    /// the clock what is known of it.
     pub(super) fn start(&self) -> Result<(Vec<RoomName>, u64), Trouble> {
         let mut seats = BTreeMap::<RoomName, BTreeSet<Sid>>::new();
         let stored = lock(&self.rooms).read()?.open_table(SEATS)?;
@@ -29,24 +33,44 @@ impl Shared {
             let what = || Trouble::corrupt(format!("the key of a seat of room {room:?}"));
             seats.entry(room.parse().map_err(|_| what())?).or_default().insert(Sid(sid));
         }
+        let (past, mut newest) = self.past()?;
         let mut journal = lock(&self.journal);
         journal.index = journal::load(self, journal.file.db()?, |entry| {
             for record in &entry.records {
                 let seats = seats.entry(entry.room.clone()).or_default();
                 match record {
+                    Record::Message(message) => newest = newest.max(message.time),
                     Record::Seat(seat) => _ = seats.insert(seat.sid),
                     Record::SeatEnded(sid) => _ = seats.remove(sid),
                     Record::Deleted => seats.clear(),
-                    Record::Message(_)
-                    | Record::SeatLeft(_)
-                    | Record::Alarm(_)
-                    | Record::State(_) => {}
+                    Record::SeatLeft(_) | Record::Alarm(_) | Record::State(_) => {}
                 }
             }
         })?;
+        self.settings.clock.begin(past, newest);
         let drain_spread_ms = take_drain(&journal.file)?;
         seats.retain(|_, seats| !seats.is_empty());
         Ok((seats.into_keys().collect(), drain_spread_ms))
+    }
+
+    /// What is known of the clock, and the time of the newest message moved if that is not.
+    fn past(&self) -> Result<(Past, Timestamp), Trouble> {
+        let rooms = lock(&self.rooms).read()?;
+        let meta = rooms.open_table(META)?;
+        let stored = ReadableTable::get(&meta, CLOCK)?.map(|row| ClockRow::decode(row.value()));
+        match stored {
+            Some(Ok(past)) => return Ok((past, Timestamp::default())),
+            Some(Err(why)) => tracing::error!(%why, "what is known of the clock is damaged"),
+            None => {} // an older version wrote the store, or nothing was moved yet
+        }
+        let mut newest = Timestamp::default();
+        let rooms = rooms.open_table(ROOMS)?;
+        for row in ReadableTable::iter(&rooms)? {
+            if let Ok(row) = RoomRow::decode(row?.1.value()) {
+                newest = newest.max(row.newest_time);
+            }
+        }
+        Ok((Past::default(), newest))
     }
 
     /// Leaves word for the next start.
@@ -90,7 +114,10 @@ pub(super) fn identify(
                 let identity = new_identity()?;
                 meta.insert(IDENTITY, IdentityRow::encode(&identity).as_slice())?;
                 // There are no rooms to go through yet.
-                meta.insert(SWEEP, Sweep::of(&settings.limits(), None).encode().as_slice())?;
+                meta.insert(
+                    SWEEP,
+                    Sweep::of(&settings.limits(), [].into_iter(), None).encode().as_slice(),
+                )?;
                 (identity, true)
             }
         }

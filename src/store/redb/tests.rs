@@ -1,5 +1,6 @@
 //! What only the embedded engine can get wrong: two files, two threads, and disks that fail.
 
+mod clock;
 mod faulty;
 mod power;
 

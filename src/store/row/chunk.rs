@@ -26,7 +26,7 @@ pub struct Chunk<'a> {
     /// The second half of the epoch it was written in.
     pub deletion: u64,
     count: u32,
-    /// Its newest message's time.
+    /// Its newest message's time, for its age: never later than the clock was when it was moved.
     pub newest_time: Timestamp,
     unpacked: u32,
     #[serde(serialize_with = "as_bytes")]
@@ -131,8 +131,8 @@ impl OpenChunk {
         Ok(Self { first, keys, count, newest_time, unpacked: chunk.unpack()? })
     }
 
-    /// Takes the next message, unless it has to go into a new chunk.
-    pub fn push(&mut self, message: &Message) -> bool {
+    /// Takes the next message, moved at `now`, unless it has to go into a new chunk.
+    pub fn push(&mut self, message: &Message, now: Timestamp) -> bool {
         if self.count as usize == CHUNK_MESSAGES {
             return false;
         }
@@ -145,7 +145,7 @@ impl OpenChunk {
             return false;
         }
         self.count += 1;
-        self.newest_time = message.time;
+        self.newest_time = message.time.min(now); // time stands still after a jump back
         self.keys.extend(message.key.map(|key| (key, message.seq)));
         true
     }

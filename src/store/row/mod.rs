@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use alarms::{Alarms, IDLE, RULES, TRIM};
 pub use chunk::{Chunk, Keys, OpenChunk};
 pub use entry::{BODY_BYTES, Entry, encode_entry};
-pub use meta::{IdentityRow, Marks, Sweep, decode_drain, encode_drain};
+pub use meta::{ClockRow, IdentityRow, Marks, Sweep, decode_drain, encode_drain};
 pub use room::RoomRow;
 
 use super::SeatRow;

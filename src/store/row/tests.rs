@@ -6,7 +6,11 @@ use proptest::prelude::*;
 use super::super::suite::{key, keyed, message, room, seat};
 use super::super::{BodyKind, Identity, Message, Record, SeatRow};
 use super::*;
+use crate::clock::{Jump, Past};
 use crate::protocol::{Author, KeyHash, Sid, Timestamp};
+
+/// Later than any message here.
+const LATE: Timestamp = Timestamp(u64::MAX);
 
 fn a_message() -> Message {
     Message {
@@ -68,7 +72,7 @@ fn what_version_1_wrote_is_still_written_and_read() {
     assert_eq!(RoomRow::decode(&a_row().encode()), Ok(a_row()));
 
     let mut open = OpenChunk::new(300);
-    assert!(open.push(&a_message()));
+    assert!(open.push(&a_message(), LATE));
     // zstd may pack the same bytes differently one day; what it packed stays readable.
     let chunk = unhex(CHUNK);
     let chunk = Chunk::decode(&chunk).unwrap();
@@ -98,9 +102,13 @@ fn what_version_1_wrote_is_still_written_and_read() {
     let alarms = Alarms { rules, trim, idle };
     assert_eq!(hex(&alarms.encode()), ALARMS);
     assert_eq!(Alarms::decode(&unhex(ALARMS)), Ok(alarms));
-    let sweep = Sweep::of(&"limits", Some("lobby".into()));
+    let sweep = Sweep::of(&"limits", [].into_iter(), Some("lobby".into()));
     assert_eq!(hex(&sweep.encode()), SWEEP);
     assert_eq!(Sweep::decode(&unhex(SWEEP)), Ok(sweep));
+    let jump = Jump { from: Timestamp(300), to: Timestamp(1), doubted: Some(Timestamp(2)) };
+    let past = Past { seen: Timestamp(7), doubted: Some(Timestamp(300)), jumps: vec![jump] };
+    assert_eq!(hex(&ClockRow::encode(&past)), CLOCK);
+    assert_eq!(ClockRow::decode(&unhex(CLOCK)), Ok(past));
     assert_eq!(hex(&encode_drain(1500)), DRAIN);
     assert_eq!(decode_drain(&unhex(DRAIN)), Ok(1500));
 }
@@ -120,6 +128,7 @@ const MARKS: &str = "012d47b3a082020302";
 const LATER_ENTRY: &str = "01aa4c94f6056c6f62627903030401ac02050572756c657306";
 const ALARMS: &str = "01cdc95c0b01ac02000101";
 const SWEEP: &str = "0168ec93a1e9c4e9c40101056c6f626279";
+const CLOCK: &str = "0145d7055e0701ac0201ac02010102";
 const DRAIN: &str = "01644186fbdc0b";
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -130,7 +139,7 @@ fn unhex(text: &str) -> Vec<u8> {
 #[test]
 fn a_chunk_is_full_at_its_limits_and_goes_on_where_it_was() {
     let mut all = OpenChunk::new(1);
-    let taken = (1..).take_while(|&seq| all.push(&keyed(seq))).count();
+    let taken = (1..).take_while(|&seq| all.push(&keyed(seq), LATE)).count();
     assert_eq!(taken, chunk::CHUNK_MESSAGES);
     let (sealed, keys) = (all.encode(0), all.encode_keys(0).unwrap());
     assert!(keys.len() < 2000, "beyond 2,030 bytes a row takes 4 KiB, this one has {}", keys.len());
@@ -144,11 +153,13 @@ fn a_chunk_is_full_at_its_limits_and_goes_on_where_it_was() {
 
     let large = |seq| Message { body: vec![7; 30 << 10].into(), ..message(seq) };
     let mut open = OpenChunk::new(1);
-    assert!(open.push(&large(1)) && open.push(&large(2)) && !open.push(&large(3)));
+    assert!(
+        open.push(&large(1), LATE) && open.push(&large(2), LATE) && !open.push(&large(3), LATE)
+    );
     assert_eq!(Chunk::decode(&open.encode(0)).unwrap().messages(1).unwrap().len(), 2);
     let mut open = OpenChunk::new(1);
-    assert!(open.push(&Message { body: vec![7; BODY_BYTES].into(), ..message(1) }));
-    assert!(!open.push(&message(2)));
+    assert!(open.push(&Message { body: vec![7; BODY_BYTES].into(), ..message(1) }, LATE));
+    assert!(!open.push(&message(2), LATE));
     assert_eq!(Chunk::decode(&open.encode(0)).unwrap().messages(1).unwrap().len(), 1);
 }
 
@@ -172,7 +183,7 @@ fn a_room_row_of_the_built_in_room_is_small() {
 #[test]
 fn a_chunk_cannot_claim_to_be_huge() {
     let mut open = OpenChunk::new(1);
-    open.push(&message(1));
+    open.push(&message(1), LATE);
     let sealed = open.encode(0);
     let mut chunk = Chunk::decode(&sealed).unwrap();
     chunk.claim(u32::MAX);
@@ -216,7 +227,7 @@ proptest! {
     #[test]
     fn a_damaged_value_is_noticed(at in any::<prop::sample::Index>(), flip in 1u8..) {
         let mut open = OpenChunk::new(1);
-        (1..20).for_each(|seq| assert!(open.push(&keyed(seq))));
+        (1..20).for_each(|seq| assert!(open.push(&keyed(seq), LATE)));
         let records = [Record::Message(message(1)), Record::Seat(seat(1))];
         for mut value in [
             encode_entry(&room("lobby"), 0, &records),

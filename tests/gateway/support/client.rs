@@ -93,7 +93,7 @@ pub enum Takes {
 }
 
 /// The receive window of a connection that takes little.
-const LITTLE: u32 = 16 * 1024;
+pub const LITTLE: u32 = 16 * 1024;
 
 impl Client {
     pub async fn connect(
