@@ -85,8 +85,8 @@ impl Error {
             Self::Store(store::Error::Denied { .. }) => {
                 Some("check that this user may read there")
             }
-            Self::Store(store::Error::Corrupt { .. }) => {
-                Some("dormouse check --data-dir says what is damaged; put back a copy")
+            Self::Store(store::Error::Corrupt { .. } | store::Error::Unwell { .. }) => {
+                Some("dormouse check --data-dir says what is wrong; put back a copy")
             }
             _ => None,
         }

@@ -123,7 +123,7 @@ fn ask(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
 }
 
 fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
-    let found = store::check(dir).map_err(command::Error::Store)?;
+    let found = store::check(dir)?;
     print(&format!("The store in {}: {found}", dir.display()))?;
     match found.damaged.is_empty() {
         true => Ok(()),

@@ -69,7 +69,8 @@ both! {
     /// The same with a reader that is there and does not read: a write to it never ends.
     async fn a_log_that_is_not_read_holds_up_nobody(transport) {
         let dir = tempfile::tempdir().unwrap();
-        let mut command = dormouse(dir.path(), &ANYWHERE);
+        let flags = ["--session-publish-rate", "off", "--room-publish-rate", "off"];
+        let mut command = dormouse(dir.path(), &[&ANYWHERE[..], &flags].concat());
         command.env("RUST_LOG", "trace");
         let (child, line) = open(command);
         let mut ann = join(transport, &line, "ann").await;
@@ -126,7 +127,8 @@ async fn a_full_disk_with_the_log_on_it_is_told_to_members_and_heals() {
     let path = dir.path().join("gw.log");
     let mut command = dormouse(dir.path(), &[&ANYWHERE[..], &flags].concat());
     let log = File::create(&path).unwrap();
-    command.stdout(log.try_clone().unwrap()).stderr(log);
+    // Or what it has to say would fit into the page that the file has.
+    command.env("RUST_LOG", "trace").stdout(log.try_clone().unwrap()).stderr(log);
     let child = Running(command.spawn().unwrap());
     let said = until_said(&path, "Dormouse is open").await;
     let operator = address(&said, "listening for operators address=");
