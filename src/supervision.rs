@@ -298,12 +298,10 @@ pub fn log_panics() {
 /// Runs a future to its end; a panic in it is an error with what was said.
 pub async fn caught_in<F: Future>(future: F) -> Result<F::Output, String> {
     let mut future = Box::pin(future);
-    let polled = poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(text_of(&*panic))),
-        }
+    let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(text_of(&*panic))),
     });
     let ended = polled.await;
     // What a panic left half done may panic once more when it is dropped.

@@ -11,7 +11,6 @@
 //! - A sleeping room is data and no task: its seats, and under 1 KiB beside them.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it finds out, it prints")]
-
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::io;

@@ -25,7 +25,6 @@
 //! do; ratios mind less.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it measures, it prints")]
-
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 

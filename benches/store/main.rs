@@ -13,7 +13,6 @@
 //! each measurement, and stops by itself. Figures of a busy machine are no figures.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it measures, it prints")]
-
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 

@@ -12,8 +12,8 @@ use clap::ArgMatches;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{DEFAULT_FILE, Error};
 use super::settings::{Kind, SETTINGS, Setting, find};
+use super::{DEFAULT_FILE, Error};
 use crate::protocol::Pattern;
 
 /// The sections for rooms by name: `[rooms."game-*"]`.

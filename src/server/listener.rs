@@ -75,12 +75,8 @@ impl Slot {
 }
 
 /// Answers every request with `respond` until `stop` says so or its sender is gone.
-pub async fn serve<F, A>(
-    slot: Slot,
-    setup: Setup,
-    mut stop: watch::Receiver<bool>,
-    respond: F,
-) where
+pub async fn serve<F, A>(slot: Slot, setup: Setup, mut stop: watch::Receiver<bool>, respond: F)
+where
     F: Fn(Request, SocketAddr) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {

@@ -121,7 +121,9 @@ impl Certificates {
     /// development one, two while the next is published and not yet in use.
     pub fn hashes(&self) -> Vec<[u8; 32]> {
         match &self.development {
-            Some(development) => development.read().unwrap_or_else(PoisonError::into_inner).hashes(),
+            Some(development) => {
+                development.read().unwrap_or_else(PoisonError::into_inner).hashes()
+            }
             None => Vec::new(),
         }
     }

@@ -155,7 +155,8 @@ impl<L: Link> Life<L> {
         lived.unwrap_or_else(|panic| {
             metrics.task_failures.of("session").inc();
             tracing::error!(why = supervision::text_of(&*panic), "a session failed");
-            let closing = Closing { reason: CloseReason::StoreUnavailable, retry_after: Some(1_000) };
+            let closing =
+                Closing { reason: CloseReason::StoreUnavailable, retry_after: Some(1_000) };
             Ending::Ours { gone: Gone::Lost, closing }
         })
     }

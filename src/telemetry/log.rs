@@ -211,7 +211,9 @@ impl<W: Write> Pen<W> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Another process may have set this for the terminal that both have.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(TRY_AGAIN),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    std::thread::sleep(TRY_AGAIN)
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -82,8 +82,10 @@ fn a_damaged_store_is_said_in_two_lines_and_leads_to_the_check() {
 fn a_directory_that_may_not_be_written_and_one_that_is_a_file_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
-    let (code, said) =
-        run(dir.path(), &[&ANYWHERE[..], &FEW, &["--data-dir", "file", "--certs-dir", "."]].concat());
+    let (code, said) = run(
+        dir.path(),
+        &[&ANYWHERE[..], &FEW, &["--data-dir", "file", "--certs-dir", "."]].concat(),
+    );
     assert_eq!(code, Some(1));
     assert!(said.ends_with("\n  hint: choose another directory with --data-dir\n"), "{said}");
     if rustix::process::geteuid().is_root() && !Path::new("/proc/sys/kernel").is_dir() {

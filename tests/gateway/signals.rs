@@ -146,7 +146,9 @@ async fn a_hangup_reads_the_certificate_and_the_settings_again() {
 
     std::fs::copy(&renewed.cert, &files.cert).unwrap();
     std::fs::copy(&renewed.key, &files.key).unwrap();
-    write("[room]\nsleep_after = '1m'\n[gateway]\norigins = 'https://b.example'\n[rooms.'g-*']\nmembers = 3");
+    write(
+        "[room]\nsleep_after = '1m'\n[gateway]\norigins = 'https://b.example'\n[rooms.'g-*']\nmembers = 3",
+    );
     hang_up(&child);
     let taken = said.until("again");
     assert!(taken.contains(r#"changed="gateway.origins""#), "{taken}");

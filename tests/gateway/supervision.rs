@@ -53,7 +53,8 @@ async fn a_task_that_panics_is_begun_anew_and_the_gateway_does_all_it_did() {
         house.gateway().context().supervisor.plant(task, 1);
         publish(&mut ann, "one").await;
         let moved = async {
-            let hibernate = || house.operator("POST", "/v1/rooms/meadow/hibernate", "content-length: 0\r\n");
+            let hibernate =
+                || house.operator("POST", "/v1/rooms/meadow/hibernate", "content-length: 0\r\n");
             while hibernate().await.status != 200 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::super::{Error, MAKE_DIRECTORY, Settings};
 use super::super::row::DecodeError;
+use super::super::{Error, MAKE_DIRECTORY, Settings};
 use super::health::{Health, Part};
 use super::space::{Space, forget};
 use crate::supervision::caught;
