@@ -127,6 +127,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about it, where the sentence does not say.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_of_two = matches!(self, Self::Conflict { .. } | Self::Overlap { .. });
+        is_of_two.then_some("change one of the two")
+    }
+
     pub(super) fn invalid(setting: &Setting, said: Value) -> Self {
         let or_off = if setting.off { " or \"off\"" } else { "" };
         let expected = format!("{}{or_off}", setting.kind.expected());
