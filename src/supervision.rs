@@ -85,7 +85,9 @@ impl Task {
             Self::QuicEndpoint => "the QUIC endpoint has failed",
             Self::OperatorListener => "the operator listener has failed",
             Self::Clock => "the clock of the rooms has failed",
-            Self::Certificates => "the look at the wall clock, which renews the certificate, has failed",
+            Self::Certificates => {
+                "the look at the wall clock, which renews the certificate, has failed"
+            }
             Self::Journal => "the journal's thread has failed",
             Self::Mover => "the mover's thread has failed",
         }
