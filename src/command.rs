@@ -82,6 +82,10 @@ impl Error {
             Self::Store(store::Error::InUse { .. }) => {
                 Some("a gateway has it: leave out --data-dir, and the gateway is asked")
             }
+            Self::Store(store::Error::Denied { .. }) => Some("check that this user may read there"),
+            Self::Store(store::Error::Corrupt { .. }) => {
+                Some("dormouse check --data-dir says what is damaged; put back a copy")
+            }
             _ => None,
         }
     }

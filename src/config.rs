@@ -11,8 +11,8 @@
 //! - Every setting stands in one table ([`settings`]); flags, `--help` and the example file
 //!   are made from it.
 //! - An unknown name is an error: a typing mistake must not be a silent default.
-//! - Each module owns its settings; this one only fills them in. Nothing here is read again
-//!   while the gateway runs.
+//! - Each module owns its settings; this one only fills them in. A few are taken over by a gateway
+//!   that runs when all are read again ([`gateway::reload`](crate::gateway)).
 
 mod error;
 mod reader;
@@ -111,17 +111,7 @@ impl Config {
         matches: &ArgMatches,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        let mut said = Said::default();
-        let named = matches.get_one::<String>("config").map(PathBuf::from);
-        let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-        match std::fs::read_to_string(&path) {
-            Ok(text) => said.add_file(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
-            Err(source) => return Err(Error::Unreadable { path, source }),
-        }
-        said.add_environment(environment)?;
-        said.add_flags(matches);
-        Self::new(&said)
+        Self::new(&Said::read(matches, environment)?)
     }
 
     /// The one step from text to meaning.

@@ -6,6 +6,7 @@
 //! client told when to come back, commits finished, the store closed.
 
 mod bind;
+pub mod reload;
 mod timekeeping;
 
 use std::net::SocketAddr;
@@ -24,9 +25,9 @@ use crate::server::addresses::Addresses;
 use crate::server::listener::Slot;
 use crate::server::refusals::Refusals;
 use crate::server::tls::{self, Certificates};
-use crate::server::{Context, http, operator, webtransport};
+use crate::server::{Context, Reloadable, http, operator, webtransport};
 use crate::session::Sessions;
-use crate::store::{self, Redb, Store};
+use crate::store::{self, MAKE_DIRECTORY, Redb, Store};
 use crate::supervision::{Supervisor, Task};
 use crate::telemetry::Metrics;
 
@@ -69,23 +70,31 @@ pub enum StartError {
 
 impl StartError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> String {
+        let hint = match self {
             Self::Certificate(_) => {
                 "without tls_cert and tls_key a development certificate is made"
             }
             Self::InUse(_) => {
                 "stop the other dormouse, or choose another directory with --data-dir"
             }
-            Self::Store { source: store::Error::Corrupt { .. }, .. } => {
-                "dormouse check --data-dir says what is damaged; put back a copy, or choose another"
-            }
-            Self::Store { .. } => {
+            Self::Store { source: store::Error::Denied { .. }, .. } => {
                 "check that this user may write there, or choose another with --data-dir"
+            }
+            Self::Store { source: store::Error::Unwell { doing: MAKE_DIRECTORY, .. }, .. } => {
+                "choose another directory with --data-dir"
+            }
+            Self::Store { dir, .. } => {
+                return format!(
+                    "dormouse check --data-dir {} says what is wrong; put back a copy, or choose \
+                     another directory",
+                    dir.display()
+                );
             }
             Self::Bind(error) => error.hint(),
             Self::WebTransport { .. } => "choose another address with --listen",
-        }
+        };
+        hint.to_owned()
     }
 }
 
@@ -134,6 +143,7 @@ impl Gateway {
             metrics,
             refusals: Refusals::default(),
             supervisor,
+            origins: Reloadable::new(config.server.origins.clone()),
             settings: config.server,
             quic: config.quic,
             session: Arc::new(config.session),

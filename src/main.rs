@@ -1,22 +1,26 @@
 //! The doorway: reads what was said, opens the gateway, closes it when told to.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 use dormouse::bench;
+use dormouse::config::said::Said;
 use dormouse::config::{self, Config};
-use dormouse::gateway::{Gateway, StartError};
-use dormouse::server::listener::VISITORS;
+use dormouse::gateway::StartError;
 use dormouse::server::tls::Certificates;
 #[cfg(feature = "client")]
 use dormouse::terminal;
-use dormouse::{command, store, telemetry};
-use rustix::process::{Resource, Signal as Number, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use dormouse::{command, store, supervision, telemetry};
+use serve::{Failure, LAST_WORDS, serve};
 
+#[path = "main/serve.rs"]
+mod serve;
+#[path = "main/signals.rs"]
+mod signals;
 #[cfg(not(feature = "client"))]
 #[path = "terminal/nobody.rs"]
 mod terminal;
@@ -26,24 +30,39 @@ mod terminal;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Files open besides connections: the store, the listeners, the runtime's own.
-const OTHER_FILES: u64 = 256;
+/// The exit code of a fault of the gateway itself, as in BSD's sysexits.
+const SOFTWARE: u8 = 70;
 
 fn main() -> ExitCode {
     let matches = cli().get_matches();
     telemetry::log_to_stderr();
-    let outcome = match matches.subcommand_name() {
-        Some("check") => check(&matches),
-        Some("bench") => measure(&matches),
-        Some(name) if command::NAMES.contains(&name) => ask(&matches),
-        _ => terminal::run(&matches).unwrap_or_else(|| serve(&matches)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    supervision::log_panics();
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(&matches)));
+    let code = match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             complain(&*error);
-            ExitCode::FAILURE
+            match error.is::<Failure>() {
+                true => SOFTWARE.into(),
+                false => ExitCode::FAILURE,
+            }
         }
+        Err(panic) => {
+            let what = supervision::text_of(&*panic);
+            telemetry::log::say(&format!("dormouse: ended by a fault of its own: {what}"));
+            SOFTWARE.into()
+        }
+    };
+    telemetry::log::flush(LAST_WORDS);
+    code
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    match matches.subcommand_name() {
+        Some("check") => check(matches),
+        Some("bench") => measure(matches),
+        Some(name) if command::NAMES.contains(&name) => ask(matches),
+        _ => terminal::run(matches).unwrap_or_else(|| serve(matches)),
     }
 }
 
@@ -68,19 +87,23 @@ fn cli() -> Command {
         .subcommands(terminal::commands())
 }
 
-fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
+fn read_settings(matches: &ArgMatches) -> Result<Said, config::Error> {
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(matches, environment)
+    Said::read(matches, environment)
+}
+
+fn read_config(matches: &ArgMatches) -> Result<Config, config::Error> {
+    Config::new(&read_settings(matches)?)
 }
 
 fn check(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let config = read_config(matches)?;
     if let Some(files) = &config.certificate {
-        Certificates::from_files(files)?;
+        Certificates::from_files(files).map_err(StartError::Certificate)?;
     }
-    writeln!(std::io::stdout(), "The configuration is fine")?;
+    print("The configuration is fine")?;
     match names_a_store(matches) {
         true => check_store(&config.data_dir),
         false => Ok(()),
@@ -100,8 +123,8 @@ fn ask(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
 }
 
 fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
-    let found = store::check(dir)?;
-    writeln!(std::io::stdout(), "The store in {}: {found}", dir.display())?;
+    let found = store::check(dir).map_err(command::Error::Store)?;
+    print(&format!("The store in {}: {found}", dir.display()))?;
     match found.damaged.is_empty() {
         true => Ok(()),
         false => Err("the store is damaged".into()),
@@ -113,72 +136,34 @@ fn measure(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     Ok(bench::run(asked)?)
 }
 
-#[tokio::main]
-async fn serve(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
-    let config = read_config(matches)?;
-    raise_open_files(&config);
-    // Heard from now on: a signal during the start ends it in order, too.
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // By default this one kills. Heard, a file that may not grow is an error like a full disk.
-    let _too_large = signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?;
-    let gateway = Gateway::start(config).await?;
-    writeln!(std::io::stdout(), "Dormouse is open at {}", gateway.url())?;
-
-    told_to_stop(&mut interrupt, &mut terminate).await;
-    tracing::info!("closing; once more to leave at once");
-    tokio::select! {
-        () = gateway.shutdown() => Ok(()),
-        () = told_to_stop(&mut interrupt, &mut terminate) => {
-            tracing::warn!("left before everybody was told");
-            std::process::exit(1) // returning would wait for what the store is writing
-        }
-    }
-}
-
-async fn told_to_stop(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-/// A connection is an open file; raises the limit to match, or says how small it is.
-fn raise_open_files(config: &Config) {
-    let connections = config.server.connections as u64;
-    let listeners = config.listen.len() as u64 + 1;
-    let besides = listeners * VISITORS as u64 + OTHER_FILES;
-    let wanted = connections + besides;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    let raised = setrlimit(Resource::Nofile, limit);
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
-    if raised.is_err() || files < wanted {
-        let fits = files.saturating_sub(besides);
-        tracing::warn!(
-            "open files are limited to {files}: room for about {fits} connections over TCP, \
-             not {connections} (raise `ulimit -n`, or lower gateway.connections)"
-        );
+/// Writes a line to stdout. Who reads no further has what they wanted.
+fn print(line: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
 /// Says what went wrong, why, and what to do, to whoever started us.
 fn complain(error: &(dyn Error + 'static)) {
-    let mut text = format!("dormouse: {error}");
+    let mut text = format!("dormouse: {}", with_causes(error));
+    let hint = error.downcast_ref::<StartError>().map(StartError::hint);
+    let hint = hint.or_else(|| terminal::hint(error).map(str::to_owned)).or_else(|| {
+        error.downcast_ref::<command::Error>().and_then(command::Error::hint).map(str::to_owned)
+    });
+    if let Some(hint) = hint {
+        text += &format!("\n  hint: {hint}");
+    }
+    telemetry::log::say(&text);
+}
+
+/// An error and what caused it.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(below) = cause {
         text += &format!(": {below}");
         cause = below.source();
     }
-    let hint = error.downcast_ref::<StartError>().map(StartError::hint);
-    if let Some(hint) = hint.or_else(|| terminal::hint(error)) {
-        text += &format!("\n  hint: {hint}");
-    }
-    if let Some(hint) = error.downcast_ref::<command::Error>().and_then(command::Error::hint) {
-        text += &format!("\n  hint: {hint}");
-    }
-    eprintln!("{text}");
+    text
 }

@@ -16,11 +16,14 @@
 //! - An *ordered* entry leaves only when the cursor has passed its `seq`; an *urgent* one leaves
 //!   with the next write, between two frames.
 //! - Nothing here waits: a reader that is slow only falls behind.
+//! - Every answer passes here, whoever gives it: a client whose frames are refused a thousand
+//!   times in a row is sent away (`refusals`).
 
 mod ephemerals;
 mod lending;
 mod presence;
 mod reader;
+mod refusals;
 mod ring;
 mod unsent;
 
@@ -33,14 +36,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::lending::Lent;
+use self::refusals::Refusals;
 use crate::protocol::v1::PresenceWish;
-use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp};
+use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp, Verdict};
 use crate::room::Side;
 
 pub use ephemerals::Slot;
 pub use lending::{Shared, Wire};
 pub use presence::Change;
 pub use reader::{Filled, Lost, Reader, Tally};
+pub use refusals::{REFUSED_IN_A_ROW, ROW_PAUSE};
 pub use ring::Ring;
 pub use unsent::{PIECES, Unsent};
 
@@ -88,6 +93,7 @@ struct Private {
     lent: Lent,
     /// Requests that were answered by others than the session, and that it has not counted yet.
     answered: usize,
+    refusals: Refusals,
 }
 
 /// An entry that skips the order.
@@ -167,22 +173,37 @@ impl Outbox {
         self.change(|private| private.seated = Some(Box::new(seated)));
     }
 
-    /// Queues a frame that leaves with the next write; `answers` says that it is one which the
-    /// session waits for.
-    pub fn send(&self, frame: Bytes, answers: bool) {
-        self.send_urgent(Urgent { frame, answers, side: None });
+    /// Queues a frame that leaves with the next write.
+    pub fn send(&self, frame: Bytes) {
+        self.send_urgent(Urgent { frame, answers: false, side: None }, Verdict::Neither);
     }
 
-    /// Queues the answer to a request that came on a stream of its own.
-    pub fn send_aside(&self, side: Side, frame: Bytes) {
-        self.send_urgent(Urgent { frame, answers: true, side: Some(side) });
+    /// As [`send`](Self::send), for the answer to a request that the session counts.
+    pub fn answer(&self, frame: Bytes, verdict: Verdict) {
+        self.send_urgent(Urgent { frame, answers: true, side: None }, verdict);
     }
 
-    fn send_urgent(&self, urgent: Urgent) {
+    /// As [`answer`](Self::answer), to a request that came on a stream of its own.
+    pub fn answer_aside(&self, side: Side, frame: Bytes, verdict: Verdict) {
+        self.send_urgent(Urgent { frame, answers: true, side: Some(side) }, verdict);
+    }
+
+    fn send_urgent(&self, urgent: Urgent, verdict: Verdict) {
         self.change(|private| {
             private.bytes += urgent.frame.len();
             private.urgent.push_back(urgent);
+            private.judge(verdict);
         });
+    }
+
+    /// Counts what became of a frame that has no answer, or whose answer the session does not
+    /// count. After [`REFUSED_IN_A_ROW`] the session ends.
+    pub fn judge(&self, verdict: Verdict) {
+        let mut private = self.private();
+        if private.judge(verdict) {
+            let waker = private.changed();
+            wake(private, waker);
+        }
     }
 
     /// Tells who is here, whole, as of a version; changes go on from there.
@@ -275,6 +296,15 @@ fn wake(private: MutexGuard<'_, Private>, waker: Option<Waker>) {
 }
 
 impl Private {
+    /// Counts what became of a frame; says whether the session ends for it.
+    fn judge(&mut self, verdict: Verdict) -> bool {
+        let closing = self.refusals.count(verdict);
+        if let Some(closing) = closing {
+            self.closing.get_or_insert(closing);
+        }
+        closing.is_some()
+    }
+
     /// Notes a change; says whom to wake for it. Nobody while the cursor lies here: then the change
     /// is written by whoever [serves](Outbox::serve) next.
     fn changed(&mut self) -> Option<Waker> {

@@ -10,6 +10,7 @@
 //!   session's turn (woken, filled, written) does with what is there.
 //! - A sleeping room is data and no task: its seats, and under 1 KiB beside them.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it finds out, it prints")]
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::io;

@@ -24,6 +24,7 @@
 //! It stays on loopback, is bounded, and stops by itself. Both cores should have nothing else to
 //! do; ratios mind less.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it measures, it prints")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 

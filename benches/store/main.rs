@@ -12,6 +12,7 @@
 //! It works in a temporary directory (`TMPDIR` chooses the disk), is bounded by `--seconds` for
 //! each measurement, and stops by itself. Figures of a busy machine are no figures.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it measures, it prints")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail where it stands")]
 #![allow(missing_docs, reason = "a program, not a library")]
 

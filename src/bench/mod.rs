@@ -38,7 +38,7 @@ mod process;
 mod subject;
 mod wire;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use clap::ArgMatches;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,8 +76,10 @@ pub fn run(matches: &ArgMatches) -> Result<(), Error> {
     end_progress();
     measured?;
     let text = if asked.as_json { report.json() + "\n" } else { report.table() };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()), // nobody wants it any more
+        written => Ok(written?),
+    }
 }
 
 /// Says on the standard error how far it is: over the last such line on a terminal.

@@ -1,5 +1,6 @@
 //! What can be wrong with what was said, each one sentence with everything needed in it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::said::{self, Origin, Value};
@@ -56,6 +57,16 @@ pub enum Error {
         other: &'static str,
         /// What was said of the first and of the second.
         said: Box<[Value; 2]>,
+    },
+    /// A list of addresses of which one leaves no room for another.
+    #[error("listen is {said}, but {first} and {second} cannot both be listened to")]
+    Overlap {
+        /// What was said.
+        said: Value,
+        /// The earlier of the two.
+        first: SocketAddr,
+        /// The later one.
+        second: SocketAddr,
     },
     /// One half of a pair.
     #[error("{key} is given ({origin}) without {missing}; a certificate needs both")]

@@ -41,6 +41,15 @@ const SIZE_RULES: [Rule<usize>; 6] = [
     ("room.journal_bytes", "must be at most", "store.journal_total_bytes", |a, b| a <= b),
 ];
 
+/// Whether both cannot be listened to. An unspecified address is all of its family.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = |all: &SocketAddr, it: &SocketAddr| {
+        all.ip() == it.ip() || (all.ip().is_unspecified() && all.is_ipv4() == it.is_ipv4())
+    };
+    let is_same_port = one.port() == other.port() && one.port() != 0;
+    is_same_port && (covers(one, other) || covers(other, one))
+}
+
 /// Reads typed values out of what was said.
 pub(super) struct Reader<'a> {
     said: &'a Said,
@@ -60,6 +69,9 @@ impl<'a> Reader<'a> {
             resume_window: self.duration("session.resume_window")?,
             heartbeat: self.duration("session.heartbeat")?,
             message_bytes: self.size("session.message_bytes")?,
+            publishes_in_flight: self.count("session.publishes_in_flight")?,
+            ephemeral_keys: self.count("session.ephemeral_keys")?,
+            ephemeral_rate: self.ephemeral_rate()?,
             presence_every: self.duration("room.presence_every")?,
             limits: self.limits()?,
             rates: self.rates()?,
@@ -85,7 +97,7 @@ impl<'a> Reader<'a> {
             pong_timeout: self.duration("session.pong_timeout")?,
             close_linger: self.duration("session.close_linger")?,
             author_window: self.duration("session.author_window")?,
-            ephemeral_rate: self.rate("session.ephemeral_rate", |per_second| per_second)?,
+            ephemeral_rate: self.ephemeral_rate()?,
             ephemeral_keys: self.count("session.ephemeral_keys")?,
             limits: self.limits()?,
             auto_responses: Arc::default(), // read with the kinds
@@ -122,6 +134,10 @@ impl<'a> Reader<'a> {
             base_path: self.base_path("gateway.base_path")?,
             demo: self.flag("demo")?,
         })
+    }
+
+    fn ephemeral_rate(&self) -> Result<room::Rate, Error> {
+        self.rate("session.ephemeral_rate", |per_second| per_second)
     }
 
     fn rates(&self) -> Result<keeper::Rates, Error> {
@@ -191,7 +207,21 @@ impl<'a> Reader<'a> {
         for (key, rule, other, holds) in SIZE_RULES {
             self.conflict(holds(self.size(key)?, self.size(other)?), key, rule, other)?;
         }
-        Ok(())
+        self.check_addresses()
+    }
+
+    /// No two listeners can have the same TCP port of an address. Port 0 is a free one each time.
+    fn check_addresses(&self) -> Result<(), Error> {
+        let listen = self.addresses("listen")?;
+        for (index, address) in listen.iter().enumerate() {
+            if let Some(other) = listen[..index].iter().find(|other| overlap(address, other)) {
+                let said = self.value("listen").1;
+                return Err(Error::Overlap { said, first: *other, second: *address });
+            }
+        }
+        let operator = self.address("operator_listen")?;
+        let is_free = operator.is_none_or(|it| !listen.iter().any(|other| overlap(&it, other)));
+        self.conflict(is_free, "operator_listen", "must not be an address of", "listen")
     }
 
     fn conflict(

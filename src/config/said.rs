@@ -4,7 +4,7 @@
 //! [`Config`](super::Config); what is remembered is where each came from, so that a complaint
 //! can point at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use clap::ArgMatches;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::Error;
 use super::settings::{Kind, SETTINGS, Setting, find};
+use super::{DEFAULT_FILE, Error};
 use crate::protocol::Pattern;
 
 /// The sections for rooms by name: `[rooms."game-*"]`.
@@ -76,6 +76,51 @@ pub struct Said {
 }
 
 impl Said {
+    /// Reads file, environment and flags, the later over the earlier.
+    pub fn read(
+        matches: &ArgMatches,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let mut said = Self::default();
+        let named = matches.get_one::<String>("config").map(PathBuf::from);
+        let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => said.add_file(&path, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
+            Err(source) => return Err(Error::Unreadable { path, source }),
+        }
+        said.add_environment(environment)?;
+        said.add_flags(matches);
+        Ok(said)
+    }
+
+    /// The keys of what is said otherwise than in `other`; of rooms by name, the section's.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let differs = |it: &&Setting| self.of(it).text != other.of(it).text;
+        let mut keys: Vec<_> =
+            SETTINGS.iter().filter(differs).map(|it| it.key.to_owned()).collect();
+        let texts = |values: &Values| -> Vec<_> {
+            values.iter().map(|(key, value)| (*key, value.text.clone())).collect()
+        };
+        let patterns = self.rooms.keys().chain(other.rooms.keys()).collect::<BTreeSet<_>>();
+        for pattern in patterns {
+            if self.rooms.get(pattern).map(texts) != other.rooms.get(pattern).map(texts) {
+                keys.push(format!("{ROOMS}.\"{pattern}\""));
+            }
+        }
+        keys
+    }
+
+    /// Says of these keys what `other` does.
+    pub fn take_over(&mut self, other: &Self, keys: &[&str]) {
+        for key in keys {
+            if let Some(setting) = find(key) {
+                let Value { text, origin } = other.of(setting);
+                self.say(setting, text, origin);
+            }
+        }
+    }
+
     /// The value of a setting: what was said last, else its default.
     pub fn of(&self, setting: &Setting) -> Value {
         self.values

@@ -11,7 +11,7 @@ use super::state::Output;
 use crate::outbox::{Change, Outbox, Policy, Ring, Seated, Shared};
 use crate::protocol::framing::{wrap, wrap_json};
 use crate::protocol::v1::{ErrorCode, ServerFrame};
-use crate::protocol::{BodyKind, CloseReason, Framing, Profile, seed};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile, Verdict, seed};
 use crate::room::{Connection, Sorted};
 
 /// When to try again to reach somebody who does not keep up.
@@ -131,13 +131,13 @@ impl Delivery {
                 self.to(connection, |outbox| outbox.seat(seated));
             }
             Output::Send(connection, frame) => self.to(connection, |outbox| {
-                outbox.send(encode(outbox, &frame), frame.answers());
+                deliver_to(outbox, &frame);
             }),
             Output::SendAfter(connection, after, frame) => self.to(connection, |outbox| {
                 outbox.send_after(after, encode(outbox, &frame));
             }),
             Output::SendAside(connection, side, frame) => self.to(connection, |outbox| {
-                outbox.send_aside(side, encode(outbox, &frame));
+                outbox.answer_aside(side, encode(outbox, &frame), frame.verdict());
             }),
             Output::Members { connection, version, frame } => self.to(connection, |outbox| {
                 outbox.send_members(version, encode(outbox, &frame));
@@ -146,7 +146,7 @@ impl Delivery {
                 let reach = self.direct(&to, after, kind, &body);
                 if let Some((connection, id)) = answer {
                     let answer = outcome(id, reach);
-                    self.to(connection, |outbox| outbox.send(encode(outbox, &answer), true));
+                    self.to(connection, |outbox| deliver_to(outbox, &answer));
                 }
             }
             Output::SeedLine { to, after, line } => {
@@ -154,7 +154,10 @@ impl Delivery {
                 let is_answer = matches!(line, seed::ServerFrame::RateLimit { .. });
                 for connection in to {
                     self.to(connection, |outbox| match is_answer {
-                        true => outbox.send(frame.clone(), false),
+                        true => {
+                            outbox.send(frame.clone());
+                            outbox.judge(Verdict::Refused);
+                        }
                         false => outbox.send_newest_after(after, frame.clone()),
                     });
                 }
@@ -218,6 +221,14 @@ fn shown(framing: Framing, kind: BodyKind, body: &Bytes) -> Option<Bytes> {
         }
     }
     Some(frame.freeze())
+}
+
+fn deliver_to(outbox: &Outbox, frame: &ServerFrame) {
+    let encoded = encode(outbox, frame);
+    match frame.answers() {
+        true => outbox.answer(encoded, frame.verdict()),
+        false => outbox.send(encoded),
+    }
 }
 
 fn encode(outbox: &Outbox, frame: &ServerFrame) -> Bytes {

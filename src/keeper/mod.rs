@@ -34,6 +34,7 @@ mod world;
 
 use std::time::Duration;
 
+use crate::protocol::v1;
 use crate::room::Rate;
 use crate::{outbox, room};
 
@@ -74,6 +75,12 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Told in `welcome`: the longest frame a client may send.
     pub message_bytes: usize,
+    /// Told in `welcome`: requests that a client may have unanswered.
+    pub publishes_in_flight: usize,
+    /// Told in `welcome`: how many keys of ephemerals a client may use.
+    pub ephemeral_keys: usize,
+    /// Told in `welcome`: how often a client may show an ephemeral.
+    pub ephemeral_rate: Rate,
     /// How long changes of who is here are gathered.
     pub presence_every: Duration,
     /// What a room and its seats must stay within.
@@ -84,4 +91,27 @@ pub struct Settings {
     pub outbox: outbox::Policy,
     /// What a room does beside keeping its log.
     pub behaviour: room::Make,
+}
+
+impl Settings {
+    /// What a client is told to stay within.
+    fn told(&self) -> v1::Limits {
+        let Rates { publishes, requests, room } = self.rates;
+        v1::Limits {
+            message: self.message_bytes,
+            attachment: self.limits.attachment_bytes,
+            name: self.limits.name_chars,
+            tags: self.limits.tags,
+            tag: self.limits.tag_bytes,
+            key: self.limits.key_bytes,
+            ephemeral_keys: self.ephemeral_keys,
+            in_flight: self.publishes_in_flight,
+            publish_rate: publishes.if_any().map(|rate| rate.per_second),
+            publish_burst: publishes.if_any().map(|rate| rate.burst),
+            room_publish_rate: room.if_any().map(|rate| rate.per_second),
+            requests_rate: requests.if_any().map(|rate| rate.per_second),
+            requests_burst: requests.if_any().map(|rate| rate.burst),
+            ephemeral_rate: self.ephemeral_rate.if_any().map(|rate| rate.per_second),
+        }
+    }
 }

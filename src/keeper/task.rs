@@ -19,7 +19,7 @@ use super::turns::Turn;
 use super::{Delivery, Keeper, Letter, Mailbox};
 use crate::outbox::{Outbox, Shared};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::{CloseReason, RoomName, Sid};
+use crate::protocol::{CloseReason, RoomName, Sid, Verdict};
 use crate::store::{Engine, Error, Record};
 use crate::supervision::caught;
 use crate::telemetry::Held;
@@ -364,11 +364,12 @@ impl Task {
         tokio::spawn(async move {
             let (side, id) = (page.side, page.id);
             let read = store.run(move |engine| page.read(engine, &room, bytes)).await;
+            let verdict = if read.is_ok() { Verdict::Taken } else { Verdict::Neither };
             let json = read.unwrap_or_else(|_| page::unavailable(id));
             let frame = wrap_json(outbox.framing(), &json);
             match side {
-                Some(side) => outbox.send_aside(side, frame),
-                None => outbox.send(frame, true),
+                Some(side) => outbox.answer_aside(side, frame, verdict),
+                None => outbox.answer(frame, verdict),
             }
             outbox.serve(&mut Shared::default());
         });

@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use super::reader::{Cursor, GATHER_BYTES, fill};
 use super::{Filled, Outbox, Reader, Ring, Tally, Unsent, wake};
-use crate::protocol::Framing;
+use crate::protocol::{Framing, Verdict};
 
 /// How many different pieces of the ring are remembered for the next member: one for each framing,
 /// at two places.
@@ -228,7 +228,8 @@ impl Loan<'_> {
         let is_alone = aside.is_empty();
         for (side, frame) in aside {
             (answered, frames) = (answered - 1, frames - 1);
-            self.outbox.send_aside(side, frame); // only the session has those streams
+            // Only the session has those streams.
+            self.outbox.answer_aside(side, frame, Verdict::Neither);
         }
         cursor.count(frames);
         self.answered += answered;

@@ -15,12 +15,14 @@ pub mod pattern;
 pub mod profile;
 pub mod seed;
 pub mod v1;
+mod verdict;
 
 pub use claim::Claim;
 pub use close::{Advice, CloseReason};
 pub use ids::{Author, BadRoomName, Epoch, KeyHash, Position, RoomName, Sid, Timestamp};
 pub use pattern::{Kinds, Pattern};
 pub use profile::{BodyKind, Framing, Profile};
+pub use verdict::Verdict;
 
 /// What a client published: JSON as it came, or bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

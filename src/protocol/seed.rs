@@ -42,7 +42,7 @@ struct Fields<'a> {
 
 /// Reads one text frame. `None`: no JSON, an unknown type, or a field is missing.
 pub fn decode(text: &str) -> Option<ClientFrame> {
-    if !json::is_object(text) || !json::is_decent(text) {
+    if !json::is_object(text) || json::check(text).is_err() {
         return None;
     }
     let fields: Fields<'_> = serde_json::from_str(text).ok()?;
@@ -228,6 +228,9 @@ mod tests {
             r#"{"type":"chat","message":"x"}"#,
             r#"{"type":"chat","timestamp":1}"#,
             r#"{"type":"dance"}"#,
+            r#"{"type":"chat","message":"x","timestamp":NaN}"#,
+            r#"{"type":"chat","message":"\ud83d","timestamp":1}"#,
+            r#"{"type":"chat","message":"x","message":"x","timestamp":1}"#,
         ] {
             assert_eq!(decode(bad), None, "{bad}");
         }

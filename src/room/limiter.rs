@@ -16,6 +16,11 @@ pub struct Rate {
 impl Rate {
     /// No limit.
     pub const OFF: Self = Self { per_second: 0, burst: 0 };
+
+    /// The rate, unless there is no limit.
+    pub fn if_any(self) -> Option<Self> {
+        (self != Self::OFF).then_some(self)
+    }
 }
 
 /// What was taken so far.

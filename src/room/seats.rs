@@ -42,8 +42,6 @@ pub struct SeatLimits {
     pub publishes: Limiter,
     /// `set`, `history` and `members`.
     pub requests: Limiter,
-    /// Publishes refused in a row, and when the last of them was, in ms.
-    pub refused: (u32, u64),
 }
 
 /// A session's place in a room.

@@ -190,7 +190,7 @@ pub fn admit<T>(
         request.headers().get("origin").map(|value| String::from_utf8_lossy(value.as_bytes()));
     let caller = Caller { origin: origin.as_deref(), host: host.as_deref(), listener };
     let admitted = || {
-        if !origin_may(caller, &cx.settings.origins) {
+        if !origin_may(caller, &cx.origins.get()) {
             let (origin, host) = (caller.origin.unwrap_or(""), caller.host.unwrap_or(""));
             cx.refusals.origin(&cx.metrics, origin, host);
             return Err(Refusal::Origin);

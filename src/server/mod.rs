@@ -22,7 +22,7 @@ pub mod websocket;
 pub mod webtransport;
 pub mod well_known;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,6 +70,26 @@ pub struct QuicSettings {
     pub send_window: usize,
 }
 
+/// A setting that may be another one from now on.
+pub struct Reloadable<T>(RwLock<Arc<T>>);
+
+impl<T> Reloadable<T> {
+    /// What it is at first.
+    pub fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> Arc<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it, for all who look from now on.
+    pub fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
+}
+
 /// What every door has at hand.
 pub struct Context {
     /// What the doors go by.
@@ -92,6 +112,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Refusals that the log speaks of.
     pub refusals: refusals::Refusals,
+    /// Origins whose pages may connect, beside our own.
+    pub origins: Reloadable<origins::Origins>,
     /// Keeps the gateway's tasks alive.
     pub supervisor: Supervisor,
 }

@@ -12,7 +12,7 @@
 pub mod development;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -80,23 +80,29 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Shown(RwLock<Arc<CertifiedKey>>);
 
-const PANICS: &str = "nothing panics while it holds this lock";
-
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().expect(PANICS).clone())
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
 impl Certificates {
     /// The operator's own certificate.
     pub fn from_files(files: &Files) -> Result<Self, Error> {
-        let chain = read_chain(&files.cert)?;
-        let key = read_key(&files.key)?;
-        let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|source| {
-            Error::Mismatch { cert: files.cert.clone(), key: files.key.clone(), source }
-        })?;
-        Ok(Self { shown: Shown::new(pair), development: None })
+        Ok(Self { shown: Shown::new(read_pair(files)?), development: None })
+    }
+
+    /// Reads the operator's certificate again, for all handshakes from now on. If that fails, the
+    /// one before stays.
+    pub fn reload(&self, files: &Files) -> Result<(), Error> {
+        let pair = Arc::new(read_pair(files)?);
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    /// Whether this is the development certificate, and TCP plain.
+    pub fn is_development(&self) -> bool {
+        self.development.is_some()
     }
 
     /// A development certificate: the one kept in `dir`, or a new one for `names`.
@@ -110,7 +116,9 @@ impl Certificates {
     /// development one, two while the next is published and not yet in use.
     pub fn hashes(&self) -> Vec<[u8; 32]> {
         match &self.development {
-            Some(development) => development.read().expect(PANICS).hashes(),
+            Some(development) => {
+                development.read().unwrap_or_else(PoisonError::into_inner).hashes()
+            }
             None => Vec::new(),
         }
     }
@@ -118,11 +126,11 @@ impl Certificates {
     /// Renews what is due at `now`; says whether anything changed.
     pub fn renew(&self, now: OffsetDateTime) -> Result<bool, Error> {
         let Some(development) = &self.development else { return Ok(false) };
-        let mut development = development.write().expect(PANICS);
+        let mut development = development.write().unwrap_or_else(PoisonError::into_inner);
         let changed = development.renew(now)?;
         if changed {
             let pair = Arc::new(development.current().certified_key());
-            *self.shown.0.write().expect(PANICS) = pair;
+            *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
         }
         Ok(changed)
     }
@@ -172,6 +180,16 @@ impl Shown {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn read_pair(files: &Files) -> Result<CertifiedKey, Error> {
+    let chain = read_chain(&files.cert)?;
+    let key = read_key(&files.key)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| Error::Mismatch {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+        source,
+    })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

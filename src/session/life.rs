@@ -22,7 +22,7 @@ use crate::keeper::{Letter, Mailbox, Refused};
 use crate::outbox::{Closing, Filled, Lost, Outbox, Reader, Tally, Unsent};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{Hello, Refusal, ServerFrame};
-use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid};
+use crate::protocol::{Author, BodyKind, CloseReason, Position, Profile, Sid, Verdict};
 use crate::room::{Connection, Limiter};
 use crate::store::{Error, Slice};
 use crate::supervision;
@@ -372,11 +372,17 @@ impl<L: Link> Life<L> {
 
     fn answer(&self, frame: &ServerFrame) {
         self.send_own(Some(wrap_json(L::framing(self.profile), &frame.to_json())));
+        self.judge(frame.verdict());
+    }
+
+    /// Counts what became of a frame that only this session has read.
+    fn judge(&self, verdict: Verdict) {
+        self.reader.outbox().judge(verdict);
     }
 
     fn send_own(&self, frame: Option<Bytes>) {
         if let Some(frame) = frame {
-            self.reader.outbox().send(frame, false);
+            self.reader.outbox().send(frame);
         }
     }
 

@@ -36,6 +36,9 @@ pub use redb::{Findings, Redb, check, look};
 /// How many of a room's last keyed publishes are remembered, whatever retention trims.
 pub const KEYS_KEPT: usize = 4096;
 
+/// What [`Error::Unwell`] and [`Error::Denied`] say when there is not even a directory.
+pub const MAKE_DIRECTORY: &str = "make the data directory";
+
 /// What a store can fail with. The cause is the source.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -53,7 +56,15 @@ pub enum Error {
         /// What the layer below said.
         why: String,
     },
-    /// A row that should be ours is not what we wrote.
+    /// The system does not let this user do it.
+    #[error("cannot {doing}: {why}")]
+    Denied {
+        /// The operation, as in "open rooms.redb".
+        doing: &'static str,
+        /// What the system said.
+        why: String,
+    },
+    /// A row or a file that should be ours is not what we wrote.
     #[error("{what} is damaged")]
     Corrupt {
         /// Which row.

@@ -1,7 +1,7 @@
 //! `dormouse chat`: a line is a message.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ArgMatches;
 use serde_json::json;
@@ -84,7 +84,7 @@ impl Chat {
 
     fn typed(&mut self, line: &str) {
         if self.is_seen_typed {
-            print!("\x1b[1A\x1b[2K"); // up, and wipe
+            let _ = write!(io::stdout(), "\x1b[1A\x1b[2K"); // up, and wipe
         }
         if !line.trim().is_empty() {
             self.under_way.push_back(self.room.publish(json!({ "text": line })));

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use dormouse::protocol::framing::put_varint;
 use serde_json::{Value, json};
 
 use crate::support::{Client, House, Transport, both, house, masked};
@@ -31,34 +32,86 @@ fn publish_of(bytes: usize) -> String {
     format!("{head}{}{tail}", "x".repeat(bytes - head.len() - tail.len()))
 }
 
-/// What is no frame at all: always the end.
+/// What does not begin like an object and so is no frame: always the end.
 fn no_frames() -> Vec<String> {
-    let nested = |depth: usize| {
-        let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
-        format!(r#"{{"type":"publish","id":1,"data":{open}{close}}}"#)
-    };
     let by_position = format!("[\"ping\",5{}]", ",null".repeat(10));
+    let deep = "[".repeat(20_000);
     let texts = [
         "",
+        " ",
         "ping",
-        "{",
         "[]",
+        "[{\"type\":\"ping\"}]",
         "5",
+        "NaN",
         "null",
         "\"ping\"",
-        "{}{}",
-        "{'type':'ping'}",
-        r#"{"type":"ping",}"#,
-        r#"{"type":"ping"} x"#,
         "\u{feff}{\"type\":\"ping\"}",
-        r#"{"type":"publish","id":1,"data":"\ud800"}"#,
-        r#"{"type":"publish","id":1,"data":{"\udc00":1}}"#,
-        r#"{"type":"publish","id":1,"data":NaN}"#,
+        "\u{a0}{\"type\":\"ping\"}",
         &by_position,
-        &nested(33),
-        &nested(20_000),
+        &deep,
     ];
     texts.map(str::to_owned).into()
+}
+
+/// Frames that are wrong in a way that no field's type says, each with its `id` if it has one, and
+/// a part of what its client is told.
+fn wrong_content() -> Vec<(String, Option<u64>, &'static str)> {
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+        format!(r#"{{"type":"publish","x":{open}{close},"id":7}}"#)
+    };
+    let surrogate = "half of a surrogate pair at line 1 column";
+    let mut frames = vec![
+        (nested(33), Some(7), "more than 32 levels at line 1 column"),
+        (nested(15_000), Some(7), "more than 32 levels at line 1 column"),
+    ];
+    let texts = [
+        ("{", None, "line 1 column 1"),
+        ("{}{}", None, "trailing characters at line 1 column 3"),
+        (" \n{\"id\":7} x", Some(7), "trailing characters at line 2 column 10"),
+        ("{'type':'publish'}", None, "line 1 column 2"),
+        (r#"{type:"publish","id":7}"#, Some(7), "line 1 column 2"),
+        (r#"{"type":"publish","id":7,}"#, Some(7), "trailing comma at line 1 column 26"),
+        (r#"{"type":"publish","id":7"#, None, "EOF"),
+        (r#"{"type":"publish","id":7,"key":"half"#, Some(7), "EOF"),
+        (r#"{"type":"publish","x":NaN,"id":7}"#, Some(7), "line 1 column 23"),
+        (r#"{"id":7,"type":"publish","key":-Infinity}"#, Some(7), "line 1 column 33"),
+        (r#"{"id":7,"type":"publish","key":undefined}"#, Some(7), "line 1 column 32"),
+        (r#"{"id":7,"type":"publish","x":01}"#, Some(7), "line 1 column 31"),
+        (r#"{"id":7,"type":"publish","x":"\x"}"#, Some(7), "escape"),
+        ("{\"id\":7,\"type\":\"publish\",\"x\":\"a\nline\"}", Some(7), "control character"),
+        (r#"{"id":7,"type":"publish" /* why? */}"#, Some(7), "line 1 column 26"),
+        (r#"{"type":"publish","type":"publish","id":7}"#, Some(7), "duplicate field `type`"),
+        (r#"{"type":"publish","key":"a","key":"b","id":7}"#, Some(7), "duplicate field `key`"),
+        (r#"{"type":"publish","id":7,"id":8}"#, Some(7), "duplicate field `id`"),
+        (r#"{"type":"publish","id":7,"key":"\ud800"}"#, Some(7), surrogate),
+        (r#"{"type":"publish","id":7,"to":{"user":"\udc00"}}"#, Some(7), surrogate),
+        (r#"{"type":"publish","id":7,"x":{"\ud83d\ud83d":1}}"#, Some(7), surrogate),
+        (r#"{"type":"publish","\ud800":1,"id":7}"#, Some(7), surrogate),
+        (r#"{"type":"\ud800","id":7}"#, Some(7), surrogate),
+        (r#"{"type":"hello","id":7,"name":"hi \ud83d"}"#, Some(7), surrogate),
+        (r#"{"type":"set","id":7,"attachment":{"a":["\udfff"]}}"#, Some(7), surrogate),
+        (r#"{"type":"ephemeral","key":"\ud800","x":{"id":7}}"#, None, surrogate),
+    ];
+    frames.extend(texts.map(|(text, id, told)| (text.to_owned(), id, told)));
+    frames
+}
+
+/// The body of a binary frame with this header.
+fn binary(header: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut body = bytes::BytesMut::new();
+    put_varint(header.len() as u64, &mut body);
+    body.extend_from_slice(header.as_bytes());
+    body.extend_from_slice(bytes);
+    body.to_vec()
+}
+
+async fn is_told(client: &mut Client, frame: &str, id: Option<u64>, told: &str) {
+    let error = client.next_of("error").await;
+    let told_id = error.get("id").and_then(Value::as_u64);
+    assert_eq!((&error["code"], told_id), (&"bad_request".into(), id), "{error} for {frame}");
+    assert!(error["reason"].as_str().unwrap().contains(told), "{error} for {frame}");
 }
 
 both! {
@@ -88,8 +141,6 @@ both! {
             let error = ann.next_of("error").await;
             assert_eq!((&error["code"], error.get("id")), (&"bad_request".into(), None), "{id}");
         }
-        ann.send_text(r#"{"type":"publish","id":1,"data":1,"data":2}"#).await;
-        assert_eq!(ann.next_of("error").await["code"], "bad_request", "said twice");
         ann.send_binary(json!({ "type": "publish", "id": 1, "data": 1 }), b"bytes").await;
         assert_eq!(ann.next_of("error").await["code"], "bad_request", "data twice");
         ann.send(json!({ "type": "ping", "id": 3, "unknown": { "fields": "are ignored" } })).await;
@@ -151,12 +202,35 @@ both! {
             rude.send_text(&text).await;
             rude.closed_with(4504, "protocol_error").await;
         }
-        // A binary frame without a whole header, or with one that is none.
+        // A binary frame without a whole header, or with one that does not begin like an object.
         for body in [&b""[..], b"\x05", b"\x05{}", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\x02[]x"] {
             let mut rude = house.join(transport, "den", "rude").await;
             rude.send_bytes(2, body).await;
             rude.closed_with(4504, "protocol_error").await;
         }
+        witness.is_undisturbed().await;
+    }
+
+    /// One careless `JSON.stringify` of a cut emoji ended the session, and everything else that its
+    /// client had under way was lost with it.
+    async fn what_begins_like_an_object_is_a_frame_whatever_is_in_it(transport) {
+        let house = house(|_| {}).await;
+        let mut witness = Witness::of(&house, transport.other()).await;
+        let mut ann = house.connect(transport, "den").await;
+        for greeted in [false, true] {
+            if greeted {
+                ann.hello(json!({ "name": "ann" })).await;
+            }
+            for (frame, id, told) in wrong_content() {
+                ann.send_text(&frame).await;
+                is_told(&mut ann, &frame, id, told).await;
+                ann.send_bytes(2, &binary(&frame, b"bytes")).await;
+                is_told(&mut ann, &frame, id, told).await;
+            }
+            assert!(ann.hears_nothing().await, "each has one answer");
+        }
+        assert_eq!(ann.say("still here").await, 1);
+        assert_eq!(witness.0.message().await["seq"], 1);
         witness.is_undisturbed().await;
     }
 
@@ -228,6 +302,11 @@ both! {
         assert_eq!(ann.next().await, json!({ "type": "pong", "id": 1 }));
         ann.send(json!({ "type": "ping" })).await;
         assert_eq!(ann.next().await, json!({ "type": "pong" }));
+        for without in [json!({ "id": 5 }), json!({ "type": 7, "id": 5 })] {
+            ann.send(without.clone()).await;
+            let error = ann.next().await;
+            assert_eq!((&error["code"], &error["id"]), (&"bad_request".into(), &5.into()), "{without}");
+        }
         ann.hello(json!({})).await;
         ann.send(json!({ "type": "hello" })).await;
         ann.closed_with(4504, "protocol_error").await;
@@ -238,7 +317,6 @@ both! {
             json!({ "type": "token", "token": "x" }),
             json!({ "type": "bye" }),
             json!({ "type": "dance" }),
-            json!({ "id": 5 }),
         ] {
             let mut rude = house.connect(transport, "den").await;
             rude.send(early.clone()).await;
@@ -278,8 +356,11 @@ both! {
         let mut rude = house.join(transport, "den", "rude").await;
         let wrong = json!({ "type": "dance", "id": 1, "padding": "x".repeat(500) });
         let flood = async {
-            for _ in 0..20_000 {
+            for n in 0..20_000 {
                 rude.send(wrong.clone()).await;
+                if n % 500 == 0 {
+                    rude.send(json!({ "type": "ping" })).await; // a thousand in a row end it
+                }
             }
         };
         // Its answers fill what it may be owed; then it is not read from, and its writes stop.

@@ -181,7 +181,17 @@ both! {
         ann.send_loose(json!({ "type": "publish", "id": 1, "data": 1 })).await;
         ann.send_loose(json!({ "type": "bye" })).await;
         ann.send_loose(json!("nothing")).await;
-        house.until_metric("dormouse_frames_ignored_total ", 4.0).await;
+        for bad in [
+            &br#"{"type":"ephemeral","key":"cursor","data":NaN}"#[..],
+            br#"{"type":"ephemeral","key":"\ud800","data":1}"#,
+            br#"{"type":"ephemeral","key":"cursor","key":"cursor","data":1}"#,
+            b"{\"type\":\"ephemeral\",\"key\":\"\xff\",\"data\":1}",
+            b"{",
+            b"",
+        ] {
+            ann.connection().send_datagram(bad).unwrap();
+        }
+        house.until_metric("dormouse_frames_ignored_total ", 10.0).await;
         assert!(ann.hears_nothing().await);
     }
 

@@ -406,6 +406,14 @@ async fn what_is_no_request_is_answered_on_its_stream_and_the_session_goes_on() 
         let error = frame(&aside(ann.connection(), &no_frame).await);
         assert_eq!(error["code"], "bad_request", "{no_frame:?}");
     }
+    for wrong in [
+        r#"{"type":"history","id":8,"limit":NaN}"#,
+        r#"{"type":"history","type":"history","id":8}"#,
+        r#"{"type":"history","x":"\ud800","id":8}"#,
+    ] {
+        let error = frame(&aside(ann.connection(), &record(1, wrong)).await);
+        assert_eq!((&error["code"], &error["id"]), (&"bad_request".into(), &8.into()), "{wrong}");
+    }
     // What is not even a record has nobody to answer.
     let mut long = BytesMut::new();
     put_varint(64 * 1024 + 2, &mut long);

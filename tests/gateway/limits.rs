@@ -23,6 +23,8 @@
 //! | `session.requests_rate` | here |
 //! | `session.outbox_bytes` | here, `slow.rs` |
 //! | `session.send_buffer` | `server/listener.rs` |
+//! | what a client is told of them | here |
+//! | frames refused in a row | here; `outbox/refusals.rs` |
 //! | `session.stalled_after` | `slow.rs`; `session/liveness.rs` |
 //! | `session.hello_timeout` | `bad_input.rs`, `liveness.rs`, `history.rs` |
 //! | `session.heartbeat` | `protocol_page.rs` |
@@ -41,6 +43,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use dormouse::config::Config;
+use dormouse::keeper::{Rates, Settings};
+use dormouse::outbox::REFUSED_IN_A_ROW;
 use dormouse::room::Rate;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -90,6 +94,36 @@ async fn publishes(client: &mut Client, count: usize) -> Vec<Value> {
         client.publish(id, json!("much")).await;
     }
     answers(client, count).await
+}
+
+/// Sends so many frames of all kinds that are refused, and reads as many errors: a session that
+/// ended sooner would not answer the last.
+async fn refused(client: &mut Client, count: u32) {
+    let key = "k".repeat(65);
+    let wrong = [
+        r#"{"type":"dance"}"#.to_owned(),
+        r#"{"type":"hello","name":7}"#.to_owned(),
+        r#"{"type":"publish","data":NaN}"#.to_owned(),
+        r#"{"type":5}"#.to_owned(),
+        format!(r#"{{"type":"publish","key":"{key}","data":1}}"#),
+    ];
+    // Before its hello a client may say nothing but that, right or wrong.
+    let wrong = if client.welcome.is_null() { &wrong[1..4] } else { &wrong[..] };
+    let mut left = count as usize;
+    while left > 0 {
+        let now = left.min(50);
+        for n in 0..now {
+            client.send_text(&wrong[n % wrong.len()]).await;
+        }
+        for _ in 0..now {
+            let mut answer = client.next().await;
+            while answer["type"] == "message" {
+                answer = client.next().await;
+            }
+            assert!(is_refused(&answer), "{left} before the last: {answer}");
+        }
+        left -= now;
+    }
 }
 
 async fn takes_back(house: &House, transport: Transport, session: &Value) -> Client {
@@ -293,23 +327,21 @@ both! {
         assert_eq!(ann.next_of("ok").await["id"], 10);
     }
 
-    /// What is refused a thousand times in a row is no mistake any more.
+    /// What is refused a thousand times in a row is no mistake any more, whatever it is.
     async fn a_thousand_refusals_in_a_row_end_the_session(transport) {
         let house = house(|config| config.keeper.rates.publishes = rate(1)).await;
         let mut bob = house.join(transport.other(), "lobby", "bob").await;
         let mut ann = house.join(transport, "lobby", "ann").await;
-        let mut in_a_row = 0;
-        while in_a_row < 1_000 {
-            // Never more at once than are still missing: the last one is the one that counts.
-            let count = (1_000 - in_a_row).min(50);
-            for answer in publishes(&mut ann, count).await {
-                in_a_row = if is_refused(&answer) { in_a_row + 1 } else { 0 };
-            }
-            if in_a_row < 1_000 {
-                ann.send(json!({ "type": "ping", "id": 1 })).await;
-                ann.next_of("pong").await;
+        // The row begins behind the last publish that passed, with one that came too soon.
+        while !is_refused(&publishes(&mut ann, 1).await[0]) {}
+        let mut in_a_row = 1;
+        if transport == Transport::WebTransport {
+            for wrong in [json!({ "type": "history", "limit": "all" }), json!({ "type": "bye" })] {
+                assert!(is_refused(&ann.ask_aside(wrong).await));
+                in_a_row += 1;
             }
         }
+        refused(&mut ann, REFUSED_IN_A_ROW - in_a_row).await;
         let close = ann.closed_with(4005, "rate_limit_abuse").await;
         assert_eq!(close["retry_after"], 10_000);
         let heard = bob.say("peace").await;
@@ -318,6 +350,66 @@ both! {
         sleep(Duration::from_millis(EACH_MS)).await;
         let answer = publishes(&mut ann, 1).await.remove(0);
         assert_eq!(answer["type"], "ok", "she may go on, slower");
+    }
+
+    async fn a_frame_that_is_taken_ends_a_row_of_refusals(transport) {
+        let house = house(|_| {}).await;
+        let mut ann = house.connect(transport, "lobby").await;
+        refused(&mut ann, REFUSED_IN_A_ROW - 1).await;
+        ann.hello(json!({ "name": "ann" })).await;
+        for taken in [
+            json!({ "type": "ping" }),
+            json!({ "type": "publish", "data": 1 }),
+            json!({ "type": "set", "tags": [] }),
+            json!({ "type": "history" }),
+            json!({ "type": "ephemeral", "key": "cursor", "data": 1 }),
+        ] {
+            refused(&mut ann, REFUSED_IN_A_ROW - 1).await;
+            let answer = match taken["type"].as_str() {
+                Some("ping") => Some("pong"),
+                Some("history") => Some("page"),
+                Some("ephemeral") => None,
+                _ => Some("ok"),
+            };
+            ann.send(taken).await;
+            if let Some(answer) = answer {
+                ann.next_of(answer).await;
+            }
+        }
+        assert_eq!(ann.say("still here").await, 2);
+    }
+
+    async fn before_hello_a_thousand_refusals_end_the_session_too(transport) {
+        let house = house(|_| {}).await;
+        let mut ann = house.connect(transport, "lobby").await;
+        refused(&mut ann, REFUSED_IN_A_ROW).await;
+        ann.closed_with(4005, "rate_limit_abuse").await;
+    }
+
+    /// A client that knows its limits can refuse before it sends.
+    async fn the_welcome_tells_every_limit_that_a_client_can_meet(transport) {
+        let rates = Config::default().keeper.rates;
+        let house = house(move |config| {
+            config.keeper.rates = rates;
+            let rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: rate(3) };
+            let games = Settings { rates, ephemeral_rate: Rate::OFF, ..config.keeper.clone() };
+            config.kinds = vec![("game-*".parse().unwrap(), games)];
+        })
+        .await;
+        let told = async |room: &str| {
+            let ann = house.join(transport, room, "ann").await;
+            ann.welcome["limits"].clone()
+        };
+        assert_eq!(told("lobby").await, json!({
+            "message": 65_536, "attachment": 16_384, "name": 64, "tags": 10, "tag": 256, "key": 64,
+            "ephemeral_keys": 8, "in_flight": 64, "publish_rate": 20, "publish_burst": 40,
+            "room_publish_rate": 500, "requests_rate": 20, "requests_burst": 40,
+            "ephemeral_rate": 60,
+        }));
+        assert_eq!(told("game-1").await, json!({
+            "message": 65_536, "attachment": 16_384, "name": 64, "tags": 10, "tag": 256, "key": 64,
+            "ephemeral_keys": 8, "in_flight": 64, "room_publish_rate": 2,
+        }));
     }
 
     async fn a_key_at_its_limit_is_taken_and_one_past_it_is_not(transport) {

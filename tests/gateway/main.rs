@@ -2,6 +2,7 @@
 //! every behaviour over both transports.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what is skipped is said")]
 
 mod addresses;
 mod alarms;
@@ -11,6 +12,7 @@ mod bad_quic;
 mod bad_websocket;
 mod clock;
 mod crash;
+mod damaged;
 mod day;
 mod deletion;
 mod deploy;
@@ -25,6 +27,7 @@ mod kinds;
 mod life;
 mod limits;
 mod liveness;
+mod log;
 mod operator;
 mod origins;
 mod presence;
@@ -42,10 +45,13 @@ mod seed;
 mod seed_endings;
 mod seed_mixed;
 mod set;
+mod signals;
 mod sleeping;
 mod slow;
 mod slow_presence;
 mod soak;
+#[cfg(debug_assertions)] // a release build has no panics planted
+mod supervision;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;

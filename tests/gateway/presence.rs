@@ -463,7 +463,101 @@ async fn start(
     (child, address, hashes)
 }
 
+/// Reads presence frames until nobody is away; all that was told until then.
+async fn until_all_are_here(client: &mut Client, view: &mut View) -> Vec<Value> {
+    let mut frames = Vec::new();
+    while view.members.values().any(|member| member["away"] == true) {
+        frames.push(view.next(client).await);
+    }
+    frames
+}
+
+/// That nobody was told of an arrival or a departure.
+fn tell_updates_only(frames: &[Value]) {
+    for frame in frames {
+        assert_eq!((&frame["join"], &frame["leave"]), (&Value::Null, &Value::Null), "{frame}");
+        assert!(frame["update"].is_array(), "{frame}");
+    }
+}
+
 both! {
+    /// Whoever had a seat when the process was killed was told of as a newcomer when it was back:
+    /// a page announced that everybody joined who had been there all the time.
+    async fn who_comes_back_after_a_crash_has_not_joined(transport) {
+        let dir = tempfile::tempdir().unwrap();
+        let arrive = async |transport, address, hashes: &[[u8; 32]], hello: Value| {
+            let takes = Takes::Plenty;
+            let mut client = Client::connect(transport, address, "lobby", hashes, takes).await;
+            client.hello(hello).await;
+            client
+        };
+        let (child, address, hashes) = start(dir.path(), "1m").await;
+        let ann = arrive(transport, address, &hashes, json!({ "name": "ann" })).await;
+        let bob = arrive(transport.other(), address, &hashes, json!({ "name": "bob" })).await;
+        drop(child); // SIGKILL
+
+        let (_child, address, hashes) = start(dir.path(), "1m").await;
+        let back = |client: &Client, presence: &str| {
+            json!({ "session": client.welcome["session"], "presence": presence })
+        };
+        let mut ann = arrive(transport, address, &hashes, back(&ann, "full")).await;
+        let mut anns = View::of(&ann);
+        assert!(anns.is_away("bob") && !anns.is_away("ann"), "{anns:?}");
+        let mut bob = arrive(transport.other(), address, &hashes, back(&bob, "count")).await;
+        assert_eq!((&ann.welcome["seat"], &bob.welcome["seat"]), (&"kept".into(), &"kept".into()));
+        let frames = until_all_are_here(&mut ann, &mut anns).await;
+        tell_updates_only(&frames);
+        // A newcomer among them is one, and who asked for a number hears nothing else.
+        let _cyd = arrive(transport, address, &hashes, json!({ "name": "cyd" })).await;
+        let frame = anns.next(&mut ann).await;
+        assert_eq!(frame["join"].as_array().map(Vec::len), Some(1), "{frame}");
+        assert_eq!((&frame["join"][0]["name"], &frame["update"]), (&"cyd".into(), &Value::Null));
+        let mut bobs = View::of(&bob);
+        while bobs.count < 3 {
+            let frame = bobs.next(&mut bob).await;
+            let fields = frame.as_object().unwrap().keys().map(String::as_str);
+            assert_eq!(fields.collect::<Vec<_>>(), ["count", "type", "version"], "{frame}");
+        }
+    }
+
+    /// Whatever comes first to a room with seats on disk: a member or an operator.
+    async fn who_comes_back_after_a_restart_has_not_joined(transport) {
+        for first in ["hello", "look", "wake", "hibernate"] {
+            let mut house = prompt().await;
+            let (ann, _) = watcher(&house, transport).await;
+            let bob = house.join(transport.other(), "lobby", "bob").await;
+            house.restart().await;
+            match first {
+                "hello" => {}
+                "look" => drop(house.inspect("lobby").await),
+                operation => drop(house.operate("lobby", operation).await),
+            }
+            let back = |client: &Client| json!({ "session": client.welcome["session"] });
+            let mut ann = join(&house, transport, back(&ann)).await;
+            let mut anns = View::of(&ann);
+            assert!(anns.is_away("bob"), "{anns:?}");
+            let bob = join(&house, transport.other(), back(&bob)).await;
+            assert_eq!(bob.welcome["seat"], "kept");
+            let frames = until_all_are_here(&mut ann, &mut anns).await;
+            tell_updates_only(&frames);
+        }
+    }
+
+    /// The seed profile's lines speak of the same.
+    async fn nobody_joined_says_the_seed_profile_after_a_restart(transport) {
+        let mut house = prompt().await;
+        let ann = house.join(transport, "lobby", "ann").await;
+        house.restart().await;
+        let mut ada = house.seed_join("lobby", "ada").await;
+        let ann = join(&house, transport, json!({ "session": ann.welcome["session"] })).await;
+        assert_eq!(ann.welcome["seat"], "kept");
+        ada.chat("who is here?").await;
+        let next = ada.next().await;
+        assert_eq!((&next["type"], &next["message"]), (&"chat".into(), &"who is here?".into()));
+        ann.close(1000).await;
+        assert_eq!(ada.only_users().await, ["ada"], "that is told as ever");
+    }
+
     /// The process is killed, not ended: nobody wrote down who was here at that moment.
     async fn a_crash_flaps_nobody_and_a_leave_is_told_once(transport) {
         let dir = tempfile::tempdir().unwrap();
@@ -498,6 +592,13 @@ both! {
         let back = arrive(address, &hashes, json!({ "session": bob.welcome["session"] })).await;
         assert_eq!(back.welcome["seat"], "kept");
         assert_eq!(back.welcome["sid"], bob.welcome["sid"]);
-        view.until_here(&mut ann, &["ann", "bob"]).await;
+        let joined = loop {
+            let frame = view.next(&mut ann).await;
+            if view.names() == ["ann", "bob"] {
+                break frame["join"].clone();
+            }
+        };
+        assert_eq!(joined.as_array().map(Vec::len), Some(1), "a leave was told: {joined}");
+        assert_eq!(joined[0]["name"], "bob");
     }
 }

@@ -1,12 +1,13 @@
 //! `docs/protocol.md` is what happens: every exchange on it is replayed, over both transports.
 //!
-//! `ann > frame` sends, `ann < frame` expects the next frame, `ann drops` loses the connection,
+//! `ann > frame` sends (also what is no JSON), `ann < frame` expects the next frame, `ann drops` loses the connection,
 //! `the room sleeps` has it hibernate. In an expected frame `"…"` is any value, `"$name"` is any
 //! text the first time and that text from then on, and a `…` among the fields lets others be
 //! there; without it the fields are exactly those shown.
 
 use std::collections::BTreeMap;
 
+use dormouse::config::Config;
 use serde_json::{Map, Value};
 
 use crate::support::{Client, House, Transport, house};
@@ -55,8 +56,10 @@ impl Replay<'_> {
         let (direction, frame) = what.split_once(' ').unwrap();
         match direction {
             ">" => {
-                let frame = self.named(serde_json::from_str(frame).unwrap());
-                self.clients.get_mut(who).unwrap().send(frame).await;
+                let named = serde_json::from_str(frame).map(|frame| self.named(frame).to_string());
+                // What is no JSON is sent as it stands there.
+                let text = named.unwrap_or_else(|_| frame.to_owned());
+                self.clients.get_mut(who).unwrap().send_text(&text).await;
             }
             "<" => {
                 let client = self.clients.get_mut(who).unwrap();
@@ -132,7 +135,8 @@ fn parse(frame: &str) -> Value {
 async fn replay(transport: Transport) {
     let exchanges = exchanges();
     assert!(exchanges.len() >= 6, "the page has examples");
-    let house = house(|_| {}).await;
+    let rates = Config::default().keeper.rates; // the page shows the usual ones
+    let house = house(move |config| config.keeper.rates = rates).await;
     for (number, lines) in exchanges {
         let room = format!("line-{number}");
         let (clients, names) = (BTreeMap::new(), BTreeMap::new());

@@ -100,22 +100,22 @@ both! {
 }
 
 /// A small file-system of its own, for those who may make one.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: &Path) -> Option<Self> {
+    pub fn mount(at: &Path) -> Option<Self> {
         let mount = ["-t", "tmpfs", "-o", "size=24m", "tmpfs"];
         let mounted = Command::new("mount").args(mount).arg(at).output();
         mounted.is_ok_and(|it| it.status.success()).then(|| Self(at.into()))
     }
 
     /// Writes a file until there is no space for more.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let noise = vec![7; 64 << 20];
         std::fs::write(self.0.join("filler"), noise).expect_err("it is small");
     }
 
-    fn empty(&self) {
+    pub fn empty(&self) {
         std::fs::remove_file(self.0.join("filler")).unwrap();
     }
 }

@@ -41,6 +41,19 @@ impl Bench {
         Self { now_ms, disk, is_crowded: false, state, settings }
     }
 
+    /// The process is gone, with what was asked of its store, and another has found the room.
+    pub fn begin_again(&mut self) {
+        let settings = self.settings.clone();
+        self.disk.crash();
+        let mut out = Vec::new();
+        let (room, secret) = (self.disk.room.clone(), self.disk.engine.identity().secret);
+        let found = Found::Seats { spread_ms: 0 };
+        self.state = State::new(room, settings, secret, found, self.now(), &mut out);
+        self.disk.ask(Ask::Open(0));
+        let out = self.answer();
+        assert_eq!(brief(&out), [""; 0], "nobody is told");
+    }
+
     fn now(&self) -> Now {
         moment(self.now_ms)
     }

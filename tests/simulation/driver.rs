@@ -9,7 +9,7 @@ use dormouse::keeper::state::{
 use dormouse::keeper::{Delivery, Page, Settings};
 use dormouse::outbox::Outbox;
 use dormouse::protocol::framing::wrap_json;
-use dormouse::protocol::{Epoch, Timestamp};
+use dormouse::protocol::{Epoch, Timestamp, Verdict};
 use dormouse::room::Connection;
 use dormouse::store::Engine;
 
@@ -190,7 +190,7 @@ impl Driver {
                         json = with_a_hole(&json);
                     }
                     let outbox = self.delivery.outbox(connection).expect("it asked");
-                    outbox.send(wrap_json(outbox.framing(), &json), true);
+                    outbox.answer(wrap_json(outbox.framing(), &json), Verdict::Taken);
                 }
                 Output::Retire => retires = self.backlog.is_empty(),
                 other => panic!("{other:?} is nothing that clients of the simulation ask for"),

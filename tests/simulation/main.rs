@@ -21,6 +21,7 @@
 //!
 //! ran for 24 s on a machine with two cores that had other work, too.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it finds out, it prints")]
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod bench;

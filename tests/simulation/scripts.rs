@@ -51,6 +51,72 @@ mod presence {
         assert!(told.ends_with(r#""count":2}"#), "{told}");
     }
 
+    /// Seats that a keeper finds on disk are no news. They were told as newcomers, all of them, as
+    /// soon as one client was back.
+    #[test]
+    fn who_was_here_before_the_process_has_not_joined() {
+        let mut bench = gathering();
+        let (one, two) = (bench.seated(2), bench.seated(3));
+        bench.begin_again();
+        bench.give(join(4, Some(one)));
+        let out = bench.answer();
+        let welcome = welcome(&out, 4).unwrap();
+        let members = welcome.members.as_ref().unwrap();
+        let away = |sid| members.iter().find(|member| member.sid == sid).unwrap().away;
+        assert_eq!((away(one.sid), away(two.sid), welcome.presence_version), (false, true, 0));
+        bench.give(join(5, Some(two)));
+        bench.answer();
+        let out = bench.tick();
+        let [change] = told(&out)[..] else { panic!("{out:?}") };
+        let change: serde_json::Value = serde_json::from_str(change).unwrap();
+        assert_eq!(change["update"].as_array().map(Vec::len), Some(2), "{change}");
+        assert_eq!((change.get("join"), change.get("leave")), (None, None), "{change}");
+        assert_eq!((&change["version"], &change["count"]), (&1.into(), &3.into()));
+    }
+
+    /// The end of a grace is on disk, and was told: who comes back after that has joined, in
+    /// whichever process. Who stays away has left when its grace is over, and not before.
+    #[test]
+    fn who_had_left_before_the_process_has_joined_when_it_is_back() {
+        let mut bench = gathering();
+        let left = bench.seated(2);
+        bench.give(gone(2, Gone::Lost));
+        bench.now_ms += bench.grace_ms();
+        assert_eq!(brief(&bench.tick()), ["append left2"]);
+        bench.answer();
+        bench.begin_again();
+        bench.seated(3);
+        bench.give(join(4, Some(left)));
+        bench.answer();
+        let out = bench.tick();
+        let [change] = told(&out)[..] else { panic!("{out:?}") };
+        let change: serde_json::Value = serde_json::from_str(change).unwrap();
+        let joined = change["join"].as_array().unwrap().iter().map(|member| &member["sid"]);
+        assert_eq!(joined.collect::<Vec<_>>(), ["s2", "s3"], "{change}");
+        assert_eq!((change.get("update"), change.get("leave")), (None, None), "{change}");
+        assert_eq!(brief(&bench.tick()), ["append left1"]);
+        bench.answer();
+        let out = bench.tick();
+        let [change] = told(&out)[..] else { panic!("{out:?}") };
+        assert!(change.contains(r#""leave":["s1"]"#), "{change}");
+    }
+
+    /// A seat whose record had failed, and is on disk all the same, is news to everybody.
+    #[test]
+    fn a_seat_that_is_found_after_trouble_is_told_as_a_newcomer() {
+        let mut bench = gathering();
+        bench.disk.engine.fail_next_append(true);
+        bench.give(join(2, None));
+        assert_eq!(brief(&bench.answer()), ["close 2 store_unavailable"]);
+        bench.tick();
+        bench.answer_all();
+        let out = bench.tick();
+        let [change] = told(&out)[..] else { panic!("{out:?}") };
+        let change: serde_json::Value = serde_json::from_str(change).unwrap();
+        let newcomer = &change["join"][0];
+        assert_eq!((&newcomer["sid"], &newcomer["away"]), (&"s2".into(), &true.into()));
+    }
+
     /// The same of one that was back for a moment.
     #[test]
     fn who_was_seen_to_be_back_by_a_newcomer_and_is_away_again_is_told_to_be() {

@@ -34,6 +34,9 @@ pub fn settings() -> Settings {
         resume_window: Duration::from_secs(120),
         heartbeat: Duration::from_secs(25),
         message_bytes: 65_536,
+        publishes_in_flight: 64,
+        ephemeral_keys: 8,
+        ephemeral_rate: Rate::OFF,
         presence_every: Duration::ZERO, // gathered for a batch of inputs
         rates: Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF },
         limits: Limits {

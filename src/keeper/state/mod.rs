@@ -43,10 +43,6 @@ use crate::store::{Error, Message, SeatRow};
 pub use resting::Rest;
 pub use words::*;
 
-/// So many publishes refused in a row, none further apart than this, are abuse.
-const ABUSE_REFUSALS: u32 = 1_000;
-const ABUSE_PAUSE_MS: u64 = 10_000;
-
 /// Everything a keeper knows.
 pub struct State {
     room: RoomName,

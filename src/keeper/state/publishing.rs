@@ -1,10 +1,10 @@
 //! Saying something: who may, how often, and what becomes of it.
 
 use super::requests::rate_limited;
-use super::{ABUSE_PAUSE_MS, ABUSE_REFUSALS, Mail, Now, Output, Phase, State};
+use super::{Mail, Now, Output, Phase, State};
 use crate::protocol::claim::key_hash;
 use crate::protocol::v1;
-use crate::protocol::{CloseReason, Payload, Profile, seed};
+use crate::protocol::{Payload, Profile, seed};
 use crate::room::{Connection, Ephemeral, Event, Publish};
 
 impl State {
@@ -45,7 +45,6 @@ impl State {
         };
         let Err(retry_after) = taken.and_then(|()| self.room_limit.take(now.ms, rates.room)) else {
             limits.publishes = own; // what the room refuses costs the seat nothing
-            limits.refused = (0, now.ms);
             return true;
         };
         match profile {
@@ -55,13 +54,6 @@ impl State {
                 after: 0,
                 line: seed::ServerFrame::RateLimit { retry_after_ms: retry_after },
             }),
-        }
-        let (count, last_ms) = limits.refused;
-        let in_a_row = if now.ms < last_ms + ABUSE_PAUSE_MS { count + 1 } else { 1 };
-        limits.refused = (in_a_row, now.ms);
-        if in_a_row >= ABUSE_REFUSALS {
-            let reason = CloseReason::RateLimitAbuse;
-            out.push(Output::Close { connection, reason, retry_after: Some(ABUSE_PAUSE_MS) });
         }
         false
     }

@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use super::presence::{SMALL_MEMBERS, tells_members};
 use super::{Gone, Held, Join, Now, Output, Position, State};
 use crate::protocol;
-use crate::protocol::v1::{
-    Limits, NotResumed, PresenceWish, SeatKept, ServerFrame, Since, Welcome,
-};
+use crate::protocol::v1::{NotResumed, PresenceWish, SeatKept, ServerFrame, Since, Welcome};
 use crate::protocol::{Claim, CloseReason, Epoch, Profile, Sid, seed};
 use crate::room::{Connection, Place, Seat, SeatLimits};
 use crate::store::SeatRow;
@@ -154,7 +152,7 @@ impl State {
             why: start.why,
             oldest: (join.since.is_some() && !start.resumed).then_some(oldest),
             seat: if before.is_some() { SeatKept::Kept } else { SeatKept::New },
-            limits: Limits { message: self.settings.message_bytes },
+            limits: self.settings.told(),
             members,
             count,
             presence_version: self.presence.version(),
@@ -340,13 +338,16 @@ impl State {
         }
     }
 
-    /// Seats on disk when the keeper began: their windows start anew.
+    /// Seats on disk when the keeper began: their windows start anew. They are no news: whoever
+    /// was here before the keeper is here from its first version on, and who was told of them
+    /// before is told only what changes.
     pub(super) fn find_seats(&mut self, now: Now, rows: Vec<SeatRow>) {
         for row in rows {
             self.find_seat(now, row);
         }
     }
 
+    /// A seat that only the disk knows of.
     fn find_seat(&mut self, now: Now, row: SeatRow) {
         let spread_ms = match self.found {
             super::Found::Seats { spread_ms } => spread_ms,
@@ -356,7 +357,6 @@ impl State {
         let window = if row.left { self.settings.resume_window } else { self.settings.grace };
         let until_ms = Some(since_ms + window.as_millis() as u64);
         let place = Place::Away { since_ms, until_ms, said_bye: false };
-        self.touch(now, row.sid);
         self.seats.put(Seat {
             row,
             profile: Profile::V1,
@@ -393,6 +393,7 @@ impl State {
         }
         for row in rows {
             if self.seats.get(row.sid).is_none() {
+                self.touch(now, row.sid); // it was refused when its record failed: it is news
                 self.find_seat(now, row.clone());
                 continue;
             }

@@ -9,7 +9,7 @@ use super::*;
 use crate::outbox::{Change, Policy, Seated};
 use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::PresenceWish;
-use crate::protocol::{BodyKind, CloseReason, Epoch, Sid, Timestamp};
+use crate::protocol::{BodyKind, CloseReason, Epoch, Sid, Timestamp, Verdict};
 use crate::room::{Ephemeral, Side};
 use crate::store::Message;
 use crate::telemetry::Counter;
@@ -199,7 +199,7 @@ fn answers_and_what_may_be_dropped_leave_with_the_messages_in_their_places() {
     let mut fix = Fixture::lent(Some(PresenceWish::Count));
     fix.ring.push((1..=2).map(message).collect());
     fix.outbox.send_after(1, wrap_json(V1, "L"));
-    fix.outbox.send(wrap_json(V1, "u"), true);
+    fix.outbox.answer(wrap_json(V1, "u"), Verdict::Taken);
     let form = |text: &str| text.to_owned();
     fix.ring.change(Change { version: 1, full: form("f"), count: form("c"), auto: form("a") });
     fix.serve();
@@ -255,7 +255,7 @@ fn what_leaves_beside_the_stream_does_and_other_streams_are_the_sessions() {
     assert_eq!((datagrams, fix.taken().as_str()), (Some(vec!["here".into()]), ""));
     assert_eq!(fix.sent.get(), 1);
 
-    fix.outbox.send_aside(Side(7), "answer".into());
+    fix.outbox.answer_aside(Side(7), "answer".into(), Verdict::Taken);
     fix.hear(1);
     assert_eq!((fix.taken().as_str(), fix.woken()), ("1", 1));
     assert_eq!(fix.recall(), Poll::Ready(0), "it has not been answered yet");

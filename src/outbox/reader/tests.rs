@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::outbox::{Policy, Shared};
-use crate::protocol::{CloseReason, Framing, Timestamp};
+use crate::protocol::{CloseReason, Framing, Timestamp, Verdict};
 use crate::store::{BodyKind, Message};
 
 const EPOCH: Epoch = Epoch { store: 1, deletion: 0 };
@@ -94,7 +94,7 @@ fn what_a_stalled_reader_holds_does_not_grow_with_the_traffic() {
 fn an_ordered_entry_waits_for_its_place_and_an_urgent_one_does_not() {
     let mut fix = Fixture::seated(1, 4, false);
     fix.outbox.send_after(2, frame("L"));
-    fix.outbox.send(frame("u"), false);
+    fix.outbox.send(frame("u"));
     assert_eq!(fix.fill(), Filled::Enough);
     assert_eq!(fix.written(), "u12L34");
     fix.outbox.send_after(6, frame("M"));
@@ -222,14 +222,14 @@ fn a_full_queue_drops_lines_that_a_later_one_makes_worthless() {
     fix.fill();
     let written = fix.written();
     assert!(written.ends_with("19") && written.len() < 20, "{written}");
-    fix.outbox.send(frame("a long answer, longer than sixteen bytes"), true);
+    fix.outbox.answer(frame("a long answer, longer than sixteen bytes"), Verdict::Taken);
     assert!(fix.reader.is_full());
 }
 
 #[test]
 fn a_close_waits_for_answers_only() {
     let mut fix = Fixture::seated(1, 4, false);
-    fix.outbox.send(frame("ok"), true);
+    fix.outbox.answer(frame("ok"), Verdict::Taken);
     fix.outbox.close(CloseReason::TakenOver, None);
     fix.outbox.close(CloseReason::Drain, Some(5));
     let closing = Closing { reason: CloseReason::TakenOver, retry_after: None };
@@ -290,7 +290,7 @@ async fn a_reader_is_woken_by_the_ring_and_by_its_own_queue() {
     fix.ring.push(vec![message(1)]);
     fix.outbox.serve(&mut Shared::default());
     fix.reader.changed().await;
-    fix.outbox.send(frame("x"), false);
+    fix.outbox.send(frame("x"));
     fix.reader.changed().await;
     let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed()).await;
     assert!(nothing.is_err());

@@ -1,14 +1,17 @@
 //! Frames from a client.
 //!
 //! Reading is one pass that keeps every field as the client wrote it, then one look at the
-//! fields that the frame's type has. Unknown fields are ignored, an unknown type is an error
-//! that the session survives, and what is no JSON object ends it.
+//! fields that the frame's type has. Unknown fields are ignored. What begins with `{` is a frame:
+//! whatever else is wrong in it is an error that the session survives, with the frame's `id` if
+//! one can be found. Only text that does not begin with `{`, broken UTF-8 and a binary frame
+//! without a whole header end the session.
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ErrorCode;
+use super::request_id::find_id;
 use crate::protocol::framing::varint;
 use crate::protocol::json::{self, INTEGER};
 use crate::protocol::{BodyKind, CloseReason, Epoch, Payload, Sid};
@@ -256,21 +259,17 @@ pub fn split_binary(body: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn read_json(text: &[u8], bytes: Option<&[u8]>, greeted: bool) -> Result<ClientFrame, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::Close(CloseReason::InvalidUtf8))?;
-    if !json::is_object(text) || !json::is_decent(text) {
+    if !json::is_object(text) {
         return Err(PROTOCOL_ERROR);
     }
-    let fields: Fields<'_> = match serde_json::from_str(text) {
-        Ok(fields) => fields,
-        // An object all the same: a field that stands twice.
-        Err(error) if error.is_data() => {
-            return Err(bad_request(None, format!("the frame cannot be read: {error}")));
-        }
-        Err(_) => return Err(PROTOCOL_ERROR),
-    };
+    let fields = fields(text).map_err(|what| {
+        let id = find_id(text.as_bytes());
+        bad_request(id, format!("the frame cannot be read: {what}"))
+    })?;
     let id = number(None, "id", fields.id);
     let known = id.as_ref().ok().copied().flatten();
     let kind: Result<Option<String>, _> = typed(known, "type", "a text", fields.kind);
-    if !greeted && !matches!(&kind, Ok(Some(kind)) if kind == "hello" || kind == "ping") {
+    if !greeted && matches!(&kind, Ok(Some(kind)) if kind != "hello" && kind != "ping") {
         return Err(PROTOCOL_ERROR);
     }
     let (id, kind) = (id?, kind?);
@@ -298,6 +297,12 @@ fn read_json(text: &[u8], bytes: Option<&[u8]>, greeted: bool) -> Result<ClientF
         }
         None => Err(bad_request(id, "a frame needs a type".into())),
     }
+}
+
+/// The fields of an object, or what is wrong in it and where.
+fn fields(text: &str) -> Result<Fields<'_>, String> {
+    json::check(text).map_err(|flaw| flaw.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 impl Fields<'_> {

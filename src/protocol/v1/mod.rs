@@ -1,6 +1,7 @@
 //! `dormouse.v1`: the frames, read ([`client`]) and written ([`server`]).
 
 mod client;
+mod request_id;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::protocol::framing::put_varint;
-use crate::protocol::{BodyKind, Payload, Position, RoomName, Sid, Timestamp};
+use crate::protocol::{BodyKind, Payload, Position, RoomName, Sid, Timestamp, Verdict};
 
 /// The codes of `error` frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -263,11 +263,44 @@ pub enum SeatKept {
     New,
 }
 
-/// What a client must stay within.
+/// What a client must stay within, so that nothing is refused for its size or its rate. Rates are
+/// per second; one that is off is absent, and its burst with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// The longest frame, in bytes.
     pub message: usize,
+    /// The longest attachment as JSON, in bytes.
+    pub attachment: usize,
+    /// The longest name, in characters (Unicode scalar values).
+    pub name: usize,
+    /// How many tags.
+    pub tags: usize,
+    /// The longest of them, in bytes.
+    pub tag: usize,
+    /// The longest key of a publish or an ephemeral, in bytes.
+    pub key: usize,
+    /// How many different keys of ephemerals.
+    pub ephemeral_keys: usize,
+    /// Requests that may be unanswered before the client is not read from.
+    pub in_flight: usize,
+    /// Publishes of a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_rate: Option<u32>,
+    /// And how many at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_burst: Option<u32>,
+    /// Publishes of all members of the room together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_publish_rate: Option<u32>,
+    /// `set`, `history` and `members` of a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_rate: Option<u32>,
+    /// And how many at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_burst: Option<u32>,
+    /// Ephemerals of a session; more are dropped without an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_rate: Option<u32>,
 }
 
 impl ServerFrame {
@@ -283,9 +316,30 @@ impl ServerFrame {
         )
     }
 
+    /// What it says about the frame that it answers.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Error { code, .. } => code.verdict(),
+            Self::Pong { .. } => Verdict::Taken,
+            _ if self.answers() => Verdict::Taken,
+            _ => Verdict::Neither,
+        }
+    }
+
     /// The frame as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("every frame is made of texts and numbers")
+    }
+}
+
+impl ErrorCode {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::BadRequest | Self::UnknownType | Self::TooLarge | Self::RateLimited => {
+                Verdict::Refused
+            }
+            Self::RoomUnavailable | Self::RecipientBusy | Self::RoomDeleted => Verdict::Neither,
+        }
     }
 }
 

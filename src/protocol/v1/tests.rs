@@ -1,6 +1,7 @@
 //! Frames read and written.
 
 use super::*;
+use crate::protocol::framing::put_varint;
 use crate::protocol::{BodyKind, CloseReason, Payload, Sid, Timestamp};
 const PROTOCOL_ERROR: Refusal = Refusal::Close(CloseReason::ProtocolError);
 
@@ -93,22 +94,45 @@ fn wrong_fields_are_an_error_and_no_object_is_the_end() {
     assert_eq!(error_code(r#"{"type":"hello","tags":[1]}"#), Some((None, BadRequest)));
     assert_eq!(error_code(r#"{"type":7,"id":2}"#), Some((Some(2), BadRequest)));
     assert_eq!(error_code(r#"{"id":2}"#), Some((Some(2), BadRequest)));
-    assert_eq!(error_code(r#"{"type":"ping","type":"ping"}"#), Some((None, BadRequest)));
     assert_eq!(error_code(r#"{"type":"dance","id":3}"#), Some((Some(3), UnknownType)));
     let by_position = format!("[\"ping\",5{}]", ",null".repeat(10));
-    for bad in
-        ["", "{", "[]", &by_position, "1", "\"x\"", "null", "{}x", r#"{"type":"ping""#, "{a:1}"]
-    {
+    for bad in ["", "[]", &by_position, "1", "\"x\"", "null", "\u{feff}{}"] {
         assert_eq!(read(bad), Err(PROTOCOL_ERROR), "{bad}");
     }
-    let deep = format!(r#"{{"type":"publish","data":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
-    assert_eq!(read(&deep), Err(PROTOCOL_ERROR));
     assert_eq!(
         decode(BodyKind::Json, b"{\"type\":\"\xff\"}"),
         Err(Refusal::Close(CloseReason::InvalidUtf8))
     );
     for bad in [&b""[..], b"\x40", b"\x05{}", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"] {
         assert_eq!(decode(BodyKind::Binary, bad), Err(PROTOCOL_ERROR));
+    }
+}
+
+#[test]
+fn what_begins_like_an_object_is_never_the_end() {
+    let deep = format!(r#"{{"id":5,"x":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
+    for (bad, id) in [
+        ("{", None),
+        ("{}x", None),
+        ("{a:1}", None),
+        (" {\"id\":5]", Some(5)),
+        (r#"{"type":"ping","id":5"#, None),
+        (r#"{"type":"ping","type":"ping","id":5}"#, Some(5)),
+        (r#"{"type":"publish","id":5,"id":6,"data":1}"#, Some(5)),
+        (r#"{"type":"publish","id":5,"data":NaN}"#, Some(5)),
+        (r#"{"type":"publish","data":{"id":4,"x":"\ud83d"},"id":5}"#, Some(5)),
+        (&deep, Some(5)),
+    ] {
+        assert_eq!(error_code(bad), Some((id, ErrorCode::BadRequest)), "{bad}");
+        let mut header = bytes::BytesMut::new();
+        put_varint(bad.len() as u64, &mut header);
+        header.extend_from_slice(bad.as_bytes());
+        header.extend_from_slice(b"bytes");
+        for first in [false, true] {
+            let read = if first { decode_first } else { decode };
+            assert_eq!(read(BodyKind::Json, bad.as_bytes()), read(BodyKind::Binary, &header));
+            assert!(matches!(read(BodyKind::Json, bad.as_bytes()), Err(Refusal::Error { .. })));
+        }
     }
 }
 
@@ -140,6 +164,14 @@ proptest::proptest! {
     fn no_bytes_make_the_reader_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
         let _ = decode(BodyKind::Json, &body);
         let _ = decode(BodyKind::Binary, &body);
+    }
+
+    #[test]
+    fn no_text_that_begins_like_an_object_is_the_end(
+        text in r#"[ \n]?\{(\PC|["\\:,{}\[\]]|"id":[0-9]{1,3},?|"type":"(ping|publish)"|\\ud[89ac]00){0,30}"#
+    ) {
+        let read = decode(BodyKind::Json, text.as_bytes());
+        proptest::prop_assert!(!matches!(read, Err(Refusal::Close(_))), "{:?}", read);
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::seed::fitting;
 use super::{Ending, Life};
 use crate::keeper::state::{Join, Mail};
 use crate::protocol::framing::wrap_json;
-use crate::protocol::{BodyKind, CloseReason, Payload, seed};
+use crate::protocol::{BodyKind, CloseReason, Payload, Verdict, seed};
 
 impl<L: Link> Life<L> {
     /// Reads a frame. A join comes back, as a hello does.
@@ -44,9 +44,11 @@ impl<L: Link> Life<L> {
         let has_joined = seed.joined;
         if let Err(wait) = seed.take(Instant::now()) {
             let frame = wrap_json(L::framing(self.profile), &wait.to_json());
-            self.reader.outbox().send(frame, false);
+            self.reader.outbox().send(frame);
+            self.judge(Verdict::Refused);
             return Ok(None);
         }
+        self.judge(Verdict::Taken);
         let connection = self.connection;
         match frame {
             seed::ClientFrame::Chat { data } => {

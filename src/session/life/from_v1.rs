@@ -8,7 +8,7 @@ use crate::protocol::framing::wrap_json;
 use crate::protocol::v1::{
     ClientFrame, Ephemeral, ErrorCode, Hello, History, Refusal, ServerFrame, decode, decode_first,
 };
-use crate::protocol::{BodyKind, Claim, CloseReason};
+use crate::protocol::{BodyKind, Claim, CloseReason, Verdict};
 use crate::room::Side;
 
 impl<L: Link> Life<L> {
@@ -52,7 +52,8 @@ impl<L: Link> Life<L> {
                 let connection = self.connection;
                 self.send_mail(Mail::Set { connection, set })?;
             }
-            Ok(ClientFrame::Token) => {} // no keys are configured: there is nothing to check
+            // No keys are configured: there is nothing to check.
+            Ok(ClientFrame::Token) => self.judge(Verdict::Taken),
             Ok(ClientFrame::Bye) => {
                 let closing = Closing { reason: CloseReason::Ended, retry_after: None };
                 return Err(Ending::Ours { gone: Gone::Ended, closing });
@@ -81,6 +82,7 @@ impl<L: Link> Life<L> {
             }
             self.ephemeral_keys.push(key.clone());
         }
+        self.judge(Verdict::Taken); // as far as its author is concerned: too many are dropped
         let now_ms = self.born.elapsed().as_millis() as u64;
         let is_too_fast = self.ephemerals.take(now_ms, self.place.settings.ephemeral_rate).is_err();
         let mail = Mail::Ephemeral { connection: self.connection, key, payload };
@@ -128,6 +130,7 @@ impl<L: Link> Life<L> {
             },
         };
         self.link.reply(side, wrap_json(L::framing(self.profile), &refusal.to_json()));
+        self.judge(refusal.verdict());
         Ok(())
     }
 
@@ -135,6 +138,7 @@ impl<L: Link> Life<L> {
         if let Err(refusal) = v1::check_hello(&hello, &self.place.settings) {
             return self.refuse(refusal);
         }
+        self.judge(Verdict::Taken);
         self.liveness.greeted();
         let secret = &self.place.store.engine().identity().secret;
         let window_ms = self.place.settings.author_window.as_millis() as u64;

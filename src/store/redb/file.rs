@@ -1,14 +1,14 @@
 //! The two files: their tables, how they are opened, and what a failure of one is.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::super::Error;
-use super::super::Settings;
 use super::super::row::DecodeError;
+use super::super::{Error, MAKE_DIRECTORY, Settings};
 use super::health::{Health, Part};
 use super::space::{Space, forget};
 use crate::supervision::caught;
@@ -99,9 +99,12 @@ impl Directory {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         let make = || builder.create(path).and_then(|()| sync(path.parent()));
         let made = if path.is_dir() { Ok(()) } else { make() };
-        made.map_err(|error| Error::Unwell {
-            doing: "make the data directory",
-            why: format!("{}: {error}", path.display()),
+        made.map_err(|error| {
+            let (doing, why) = (MAKE_DIRECTORY, format!("{}: {error}", path.display()));
+            match is_denied(error.kind()) {
+                true => Error::Denied { doing, why },
+                false => Error::Unwell { doing, why },
+            }
         })?;
         let Settings { journal_cache, rooms_cache, reserve, .. } = *settings;
         let space = Space::new(path, reserve);
@@ -304,6 +307,24 @@ impl Trouble {
         }
     }
 
+    fn unopened(error: &std::io::Error) -> Self {
+        let (doing, why) = ("open the store", error.to_string());
+        match error.kind() {
+            kind if is_denied(kind) => Trouble::Ours(Error::Denied { doing, why }),
+            kind if is_damage(kind) => Trouble::Redb(why),
+            _ => Trouble::Ours(Error::Unwell { doing, why }),
+        }
+    }
+
+    /// The trouble of opening a file for the first time: if it is the database's, the file is
+    /// damaged.
+    pub fn at_start(self, name: Name) -> Self {
+        match self {
+            Trouble::Redb(why) => Trouble::corrupt(format!("{} ({why})", name.as_str())),
+            ours => ours,
+        }
+    }
+
     /// A row that is not what was written.
     pub fn corrupt(what: String) -> Self {
         Trouble::Ours(Error::Corrupt { what })
@@ -330,9 +351,28 @@ trouble_from!(
     redb::TableError,
     redb::TransactionError,
     redb::CommitError,
-    redb::CursorError,
-    DatabaseError
+    redb::CursorError
 );
+
+/// A file that cannot be opened: it is not ours to open, or not what we wrote.
+impl From<DatabaseError> for Trouble {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Storage(redb::StorageError::Io(error)) => Self::unopened(&error),
+            other => Trouble::Redb(other.to_string()),
+        }
+    }
+}
+
+/// Whether the file itself is to blame.
+pub fn is_damage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::IsADirectory)
+}
+
+/// Whether the system has nothing against the file, only against us.
+pub fn is_denied(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
 
 /// Does something with the database, turning a panic (a file damaged from outside) into an
 /// error: the thread that meets it must live to answer.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redb::{Database, DatabaseError, StorageBackend as _, StorageError};
 
 use super::super::{Error, Settings};
-use super::file::{Disk, Name};
+use super::file::{Disk, Name, is_denied};
 use super::overlay::Overlay;
 use super::{Redb, lock};
 
@@ -44,11 +44,15 @@ pub(super) fn overlay(dir: &Path, name: Name, doing: &'static str) -> Result<Ove
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(Error::InUse { dir: dir.display().to_string() }),
         Err(error) => {
-            let why = match error.kind() {
-                ErrorKind::NotFound => format!("{} has no {}", dir.display(), name.as_str()),
-                _ => format!("{}: {error}", name.as_str()),
-            };
-            Err(Error::Unwell { doing, why })
+            let why = format!("{}: {error}", name.as_str());
+            Err(match error.kind() {
+                ErrorKind::NotFound => {
+                    let why = format!("{} has no {}", dir.display(), name.as_str());
+                    Error::Unwell { doing, why }
+                }
+                kind if is_denied(kind) => Error::Denied { doing, why },
+                _ => Error::Unwell { doing, why },
+            })
         }
     }
 }

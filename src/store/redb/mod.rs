@@ -51,7 +51,7 @@ use super::{Done, Due, Engine, Error, Identity, Moved, Opened, Record, Settings,
 use crate::protocol::{KeyHash, RoomName, Timestamp};
 
 pub use check::{Findings, check};
-use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded};
+use file::{Directory, Disk, File, Name, ROOMS, Trouble, guarded, is_damage, is_denied};
 use health::{Health, Part};
 use index::Index;
 pub use look::look;
@@ -114,11 +114,18 @@ impl Redb {
     fn open_on(disk: impl Disk, settings: Settings) -> Result<Self, Error> {
         let place = disk.place();
         let in_use = || Trouble::Ours(Error::InUse { dir: place.clone() });
-        let open = |name: Name| match disk.open(name) {
-            Err(DatabaseError::DatabaseAlreadyOpen) => Err(in_use()),
-            // After a crash opening writes, and on a full disk that needs the reserve.
-            Err(DatabaseError::Storage(redb::StorageError::Io(_))) => Ok(disk.reopen(name)?),
-            opened => Ok(opened?),
+        let open = |name: Name| {
+            let opened = guarded(|| match disk.open(name) {
+                Err(DatabaseError::DatabaseAlreadyOpen) => Err(in_use()),
+                // After a crash opening writes, and on a full disk that needs the reserve.
+                Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+                    if !is_damage(error.kind()) && !is_denied(error.kind()) =>
+                {
+                    Ok(disk.reopen(name)?)
+                }
+                opened => Ok(opened?),
+            });
+            opened.map_err(|trouble| trouble.at_start(name))
         };
         let (rooms, journal, identity) = guarded(|| {
             let rooms = open(Name::Rooms)?;
@@ -126,7 +133,7 @@ impl Redb {
             let identity = start::identify(&rooms, &journal, &settings)?;
             Ok((rooms, journal, identity))
         })
-        .map_err(|trouble| trouble.into_error("open the store"))?;
+        .map_err(|trouble: Trouble| trouble.into_error("read the store"))?;
 
         let none = Index::new(settings.clone(), 0, 0, 0);
         let health = Arc::new(Health::default());

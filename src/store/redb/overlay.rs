@@ -37,6 +37,9 @@ impl Overlay {
     /// Opens a file, and keeps everybody else from writing it; `None` if somebody does.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

@@ -30,7 +30,7 @@ const GOODBYE_MS = 1_000;
  * What a connection needs of its room.
  *
  * @typedef {object} House
- * @property {() => Promise<Frame>} hello the first frame of the next link
+ * @property {() => Promise<Body>} hello the first frame of the next link
  * @property {(frame: Frame) => void} welcome there is a seat
  * @property {(frame: Frame) => void} take any other frame
  * @property {() => void} lost the link is gone
@@ -87,6 +87,11 @@ export class Connection {
     return this.#mode === "paused";
   }
 
+  /** Whether it has ended, or is about to, unless it is started again. */
+  get isOff() {
+    return this.#mode === "off";
+  }
+
   /** @param {Body} body lost when there is no seat */
   send(body) {
     if (!this.#isSeated) return;
@@ -103,10 +108,7 @@ export class Connection {
   start() {
     this.#mode = "on";
     this.#wake(true);
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-      if (this.#mode === "on") this.start(); // it was told to as soon as it told of its end
-    });
+    this.#running ??= this.#runOn();
   }
 
   pause() {
@@ -118,6 +120,7 @@ export class Connection {
   /** @param {"auto" | Transport} choice */
   use(choice) {
     this.#choice = choice;
+    if (this.isOff) return;
     this.#over({ isMove: true });
     this.#wake(false);
   }
@@ -132,11 +135,20 @@ export class Connection {
   async close() {
     this.#mode = "off";
     this.#wake(true);
-    if (this.#isSeated) this.send(encode({ type: "bye" }));
-    else this.#over();
-    const timer = setTimeout(() => this.#over(), GOODBYE_MS);
+    if (!this.#isSeated) this.#over();
+    this.send(encode({ type: "bye" }));
+    const timer = this.#isSeated ? setTimeout(() => this.#over(), GOODBYE_MS) : undefined;
     await this.#running;
     clearTimeout(timer);
+  }
+
+  async #runOn() {
+    // The application listens first, and what it decides in the same turn counts: nothing is
+    // opened for a connection that is closed or paused in the turn of its start.
+    await undefined;
+    do await this.#run();
+    while (!this.isOff); // it was started again by a listener that was told of its end
+    this.#running = undefined;
   }
 
   async #run() {
@@ -144,13 +156,11 @@ export class Connection {
     let ending = {};
     for (let isFirst = true; ; isFirst = false) {
       while (this.#mode === "paused") {
-        this.#house.tell({ state: "paused", transport: null });
-        await this.#rest(Infinity, true);
+        await this.#rest(Infinity, true, { state: "paused", transport: null });
         ending = {};
       }
-      if (this.#mode === "off") return this.#end(null);
-      this.#house.tell({ state: isFirst ? "connecting" : "reconnecting", transport: null, error: ending.error });
-      ending = await this.#visit(ending.hasStalled);
+      if (this.isOff) return this.#end(null);
+      ending = await this.#visit({ state: isFirst ? "connecting" : "reconnecting", transport: null, error: ending.error }, ending.hasStalled);
       if (this.#mode !== "on" || ending.isMove) continue;
       const { error } = ending;
       if (ending.isFinal || (error instanceof CloseError && error.advice === "never")) {
@@ -160,8 +170,7 @@ export class Connection {
       }
       const least = error instanceof CloseError && error.advice === "later" ? LATER_MS : 0;
       const wait = ending.delay ?? Math.max(least, this.#backOff.next());
-      this.#house.tell({ state: "reconnecting", transport: null, error, retryIn: wait });
-      await this.#rest(wait, ending.delay !== undefined);
+      await this.#rest(wait, ending.delay !== undefined, { state: "reconnecting", transport: null, error, retryIn: wait });
     }
   }
 
@@ -174,30 +183,38 @@ export class Connection {
 
   /**
    * Opens a link, lives on it until it is over, and says how it ended.
+   * @param {Status} status told first
    * @param {boolean} [hasStalled]
    * @returns {Promise<Ending>}
    */
-  async #visit(hasStalled) {
-    const open = async () => {
+  async #visit(status, hasStalled = false) {
+    const stop = new AbortController();
+    const { signal } = stop;
+    const givenUp = new Promise((/** @type {(ending: Ending) => void} */ resolve) => {
+      this.#over = () => {
+        stop.abort();
+        resolve({ isMove: true });
+      };
+    });
+    this.#house.tell(status);
+    const visit = async () => {
+      signal.throwIfAborted(); // a listener has decided otherwise
       const hello = await this.#house.hello();
-      return { hello, link: await this.#doors.open(this.#room, this.#choice, hasStalled) };
+      signal.throwIfAborted();
+      const link = await this.#doors.open(this.#room, this.#choice, hasStalled, signal);
+      if (!signal.aborted) return this.#live(link, hello);
+      link.close();
+      return {};
     };
-    const opening = open();
-    const givenUp = new Promise((/** @type {(value: void) => void} */ resolve) => (this.#over = () => resolve()));
-    try {
-      const opened = await Promise.race([opening, givenUp]);
-      this.#over = () => {};
-      if (opened) return await this.#live(opened.link, opened.hello);
-      opening.then(({ link }) => link.close(), () => {}); // the visitor was faster
-      return { isMove: true };
-    } catch (error) {
-      return { error: error instanceof DormouseError ? error : new DormouseError("failed", String(error), { cause: error }) };
-    }
+    const ending = visit().catch((error) => ({
+      error: error instanceof DormouseError ? error : new DormouseError("failed", String(error), { cause: error }),
+    }));
+    return Promise.race([givenUp, ending]);
   }
 
   /**
    * @param {Link} link
-   * @param {Frame} hello
+   * @param {Body} hello
    * @returns {Promise<Ending>}
    */
   #live(link, hello) {
@@ -248,6 +265,7 @@ export class Connection {
           case "live":
             this.#backOff.live();
             this.#house.take(frame);
+            if (this.#link !== link) return; // a listener has let go of it
             this.#house.tell({ state: "live", transport: link.transport });
             return ping(); // to know the round trip
           case "pong":
@@ -271,15 +289,16 @@ export class Connection {
         }
         this.#house.take(frame);
       };
-      link.send(encode(hello));
+      link.send(hello);
     });
   }
 
   /**
    * @param {number} ms
    * @param {boolean} isFirm whether only a decision ends it early
+   * @param {Status} status told meanwhile; a listener may end it
    */
-  #rest(ms, isFirm) {
+  #rest(ms, isFirm, status) {
     return new Promise((/** @type {(value: void) => void} */ resolve) => {
       const timer = ms < Infinity ? setTimeout(resolve, ms) : undefined;
       this.#wake = (isForced) => {
@@ -287,6 +306,7 @@ export class Connection {
         clearTimeout(timer);
         resolve();
       };
+      this.#house.tell(status);
     });
   }
 }

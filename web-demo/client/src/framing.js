@@ -6,6 +6,8 @@
 //
 //     varint length │ kind │ body          the length counts the kind byte and the body
 
+import { toJson } from "./json.js";
+
 /** @typedef {Record<string, any>} Frame a JSON object with a `type`; its `data` may be bytes */
 /** @typedef {string | Uint8Array} Body */
 
@@ -15,18 +17,20 @@ const BINARY_KIND = 2;
 /** The longest frame read; far above what a gateway sends, far below what hurts a tab. */
 const FRAME_LIMIT = 16 * 1024 * 1024;
 
-const utf8 = new TextEncoder();
-const text = new TextDecoder("utf-8", { fatal: true });
+// `connect` says it where they are missing.
+const utf8 = globalThis.TextEncoder && new TextEncoder();
+const text = globalThis.TextDecoder && new TextDecoder("utf-8", { fatal: true });
 
 /**
+ * Throws for what the gateway would refuse; json.js says how.
  * @param {Frame} frame
  * @returns {Body}
  */
 export function encode(frame) {
   const { data, ...header } = frame;
   const bytes = bytesOf(data);
-  if (!bytes) return JSON.stringify(frame);
-  const head = utf8.encode(JSON.stringify(header));
+  if (!bytes) return toJson(frame);
+  const head = utf8.encode(toJson(header));
   return join(varint(head.length), head, bytes);
 }
 
@@ -44,11 +48,11 @@ export function decode(body) {
 }
 
 /**
- * How long a body is on the wire, its kind byte included.
+ * How many bytes a body has, as the gateway's limits count them.
  * @param {Body} body
  */
 export function sizeOf(body) {
-  return 1 + (typeof body === "string" ? utf8.encode(body).length : body.length);
+  return typeof body === "string" ? utf8.encode(body).length : body.length;
 }
 
 /**
@@ -131,12 +135,10 @@ function join(...parts) {
 
 // QUIC's variable-length integers (RFC 9000, 16): the first two bits say how many bytes.
 
-/** @param {number} value */
+/** @param {number} value far below 2^30, for an outbox holds no more than 4 MiB */
 function varint(value) {
   if (value < 0x40) return Uint8Array.of(value);
-  if (value < 0x4000) return Uint8Array.of(0x40 | (value >> 8), value);
-  if (value < 0x4000_0000) return Uint8Array.of(0x80 | (value >> 24), value >> 16, value >> 8, value);
-  throw new RangeError("a frame is too long");
+  return Uint8Array.of(0x80 | (value >> 24), value >> 16, value >> 8, value);
 }
 
 /**

@@ -26,7 +26,7 @@ export class Log {
 
   /**
    * @param {number} limit
-   * @param {(after: number, limit: number) => Promise<Page>} page asks the gateway
+   * @param {(after: number, limit: number, signal: AbortSignal) => Promise<Page>} page asks the gateway
    */
   constructor(limit, page) {
     this.#limit = limit;
@@ -70,27 +70,51 @@ export class Log {
   }
 
   /**
+   * A reader. Its `return` and `throw` end it at once, also while a `next` waits.
    * @param {AbortSignal} [signal]
    * @returns {AsyncIterableIterator<Message>}
    */
   read(signal) {
-    return this.#read({ run: this.#run, seq: (this.#messages[0]?.seq ?? Infinity) - 1 }, signal);
+    const cursor = { run: this.#run, seq: (this.#messages[0]?.seq ?? Infinity) - 1 };
+    const stop = new AbortController();
+    const reader = this.#read(cursor, stop, signal);
+    // A generator settles its calls in order: those that wait must end before these can.
+    for (const name of /** @type {const} */ (["return", "throw"])) {
+      const end = reader[name].bind(reader);
+      reader[name] = (value) => {
+        this.#stop(cursor, stop);
+        return end(value);
+      };
+    }
+    return reader;
   }
 
   /**
    * @param {Cursor} cursor
-   * @param {AbortSignal} [signal]
-   * @returns {AsyncGenerator<Message, void, undefined>}
+   * @param {AbortController} stop
    */
-  async *#read(cursor, signal) {
+  #stop(cursor, stop) {
+    this.#cursors.delete(cursor);
+    stop.abort();
+    this.#wake();
+  }
+
+  /**
+   * @param {Cursor} cursor
+   * @param {AbortController} stop ends it
+   * @param {AbortSignal} [signal] the application's, which does the same
+   * @returns {AsyncGenerator<Message, void, any>}
+   */
+  async *#read(cursor, stop, signal) {
     this.#cursors.add(cursor);
-    const wake = () => this.#wake();
-    signal?.addEventListener("abort", wake);
+    const abort = () => this.#stop(cursor, stop);
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
     try {
-      while (!signal?.aborted) {
+      while (!stop.signal.aborted) {
         const message = this.#after(cursor);
         if (message === "behind" && this.#end === undefined) {
-          yield* this.#catchUp(cursor);
+          yield* this.#catchUp(cursor, stop.signal);
         } else if (message && message !== "behind") {
           yield message;
           if (cursor.run === this.#run) cursor.seq = message.seq; // it is behind us now
@@ -103,7 +127,7 @@ export class Log {
       }
     } finally {
       this.#cursors.delete(cursor);
-      signal?.removeEventListener("abort", wake);
+      signal?.removeEventListener("abort", abort);
     }
   }
 
@@ -121,12 +145,13 @@ export class Log {
   /**
    * A page of what a slow reader has not read.
    * @param {Cursor} cursor
+   * @param {AbortSignal} stop
    * @returns {AsyncGenerator<Message, void, undefined>}
    */
-  async *#catchUp(cursor) {
+  async *#catchUp(cursor, stop) {
     const { run } = cursor;
-    const messages = await this.#page(cursor.seq, PAGE).then((page) => page.messages, (error) => {
-      if (this.#end === undefined) throw error;
+    const messages = await this.#page(cursor.seq, PAGE, stop).then((page) => page.messages, (error) => {
+      if (this.#end === undefined && !stop.aborted) throw error;
     });
     if (!messages || run !== this.#run) return;
     for (const message of messages) {

@@ -6,18 +6,21 @@
 // - What a lost link leaves unanswered is sent again on the next one, before anything newer. Only
 //   what must not happen twice, and has no key, is given up: `once`.
 // - At most `limit` requests and OUTBOX_BYTES wait; at most `window` are on their way.
+// - A request over one of the gateway's limits is rejected alone: at once where the limits are
+//   known, else when the gateway has told them.
 // - A refusal with `retry_after` means "not now". Nothing newer is sent before it has been tried
 //   again, and then one at a time until it goes well.
 
 /** @import {Body, Frame} from "./framing.js" */
+/** @import {Sizes} from "./limits.js" */
 import { DormouseError, RequestError } from "./errors.js";
-import { encode, sizeOf } from "./framing.js";
+import { excess, fit } from "./limits.js";
 
 /**
  * @typedef {object} Request
  * @property {number} id
  * @property {Body} body
- * @property {number} size
+ * @property {Sizes} sizes
  * @property {boolean} once
  * @property {boolean} isSent
  * @property {(answer: Frame) => void} resolve
@@ -41,8 +44,8 @@ export class Outbox {
   #bytes = 0;
   #inFlight = 0;
   #isOpen = false;
-  /** The largest frame the gateway takes, once it said so. */
-  #largest = Infinity;
+  /** What the gateway takes, once it said so. @type {Sizes} */
+  #limits = {};
   #isCareful = false;
   /** @type {any} */
   #held;
@@ -84,14 +87,12 @@ export class Outbox {
     signal?.throwIfAborted();
     if (this.isFull) throw new DormouseError("outbox_full", "too much is waiting for the gateway already");
     const id = nextId++;
-    const body = encode({ ...frame, id });
-    const size = sizeOf(body);
-    if (size > this.#largest) throw tooLarge(size, this.#largest);
+    const { body, sizes } = fit({ ...frame, id }, this.#limits);
     /** @type {Promise<Frame>} */
     const answer = new Promise((resolve, reject) => {
-      this.#requests.set(id, { id, body, size, once, isSent: false, resolve, reject });
+      this.#requests.set(id, { id, body, sizes, once, isSent: false, resolve, reject });
     });
-    this.#bytes += size;
+    this.#bytes += sizes.message;
     const abort = () => this.#settle(id)?.reject(signal?.reason);
     signal?.addEventListener("abort", abort);
     this.#changed();
@@ -101,13 +102,14 @@ export class Outbox {
 
   /**
    * There is a link, and a seat.
-   * @param {number} [largest] what the gateway takes at once
+   * @param {Sizes} limits what the gateway takes
    */
-  open(largest = Infinity) {
+  open(limits) {
     this.#isOpen = true;
-    this.#largest = largest;
-    for (const { id, size } of [...this.#requests.values()]) {
-      if (size > largest) this.#settle(id)?.reject(tooLarge(size, largest));
+    this.#limits = limits;
+    for (const { id, sizes } of [...this.#requests.values()]) {
+      const error = excess(sizes, limits);
+      if (error) this.#settle(id)?.reject(error);
     }
     this.#pump();
   }
@@ -160,7 +162,8 @@ export class Outbox {
   /** Sends what may be sent now, oldest first. */
   #pump() {
     if (!this.#isOpen || this.#held !== undefined) return;
-    const window = this.#isCareful ? 1 : this.#window;
+    // At `in_flight` unanswered requests the gateway reads no further, and there are two outboxes.
+    const window = this.#isCareful ? 1 : Math.min(this.#window, Math.ceil(this.#limits.in_flight / 2) || Infinity);
     for (const request of this.#requests.values()) {
       if (this.#inFlight >= window) return;
       if (request.isSent) continue;
@@ -193,17 +196,9 @@ export class Outbox {
     const request = this.#requests.get(id);
     if (!request) return undefined;
     this.#requests.delete(id);
-    this.#bytes -= request.size;
+    this.#bytes -= request.sizes.message;
     if (request.isSent) this.#inFlight--;
     this.#changed();
     return request;
   }
-}
-
-/**
- * @param {number} size
- * @param {number} largest
- */
-function tooLarge(size, largest) {
-  return new DormouseError("too_large", `the gateway takes ${largest} bytes at once, this has ${size}`);
 }

@@ -7,12 +7,15 @@
 
 /** @import {Direct, Gap, Message, Options, Position, Room, Status, Transport} from "../dormouse.js" */
 /** @import {Frame} from "./framing.js" */
+import { baseOf } from "./address.js";
 import { Connection } from "./connection.js";
 import { Doors } from "./doors.js";
 import { Emitter } from "./emitter.js";
 import { Ephemerals } from "./ephemerals.js";
 import { CloseError, DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
 import { fromBase64 } from "./framing.js";
+import { toJson } from "./json.js";
+import { fit } from "./limits.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Roster } from "./roster.js";
@@ -41,7 +44,8 @@ export class DormouseRoom extends Emitter {
   session;
   /** @type {Position | undefined} */
   position;
-  #options;
+  /** What the next `hello` says of the seat and of what to tell it. @type {Frame} */
+  #told;
   #connection;
   #outbox;
   #requests;
@@ -49,6 +53,11 @@ export class DormouseRoom extends Emitter {
   #log;
   #saved;
   #token;
+  #abort;
+  /** @type {Promise<void> | undefined} */
+  #closing;
+  /** What the gateway takes, once it said so. @type {Record<string, number>} */
+  #limits = {};
   #epoch = "";
   /** @type {Set<string>} */
   #ownSids = new Set();
@@ -71,18 +80,21 @@ export class DormouseRoom extends Emitter {
    */
   constructor(name, options = {}) {
     super();
-    if (!ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
-    const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
-    if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
-    const base = gatewayOf(options.gateway);
+    if (typeof name !== "string" || !ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
+    const { WebSocket = globalThis.WebSocket, WebTransport = globalThis.WebTransport } = options;
+    if (!WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
+    const base = baseOf(options.gateway);
     this.name = name;
-    this.#options = options;
-    this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
-    this.session = options.session ?? this.#saved.session;
-    this.position = options.since ?? this.#saved.since;
-    this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit) => this.history({ after, limit }));
-    this.#token = new Token(options.token, (token) => this.#connection.send(JSON.stringify({ type: "token", token })));
-    this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
+    const { name: shown, session, since, history, watch, presence, tags, attachment, signal } = options;
+    const token = typeof options.token === "function" ? undefined : options.token;
+    const position = since && { epoch: since.epoch, seq: since.seq };
+    this.#told = copy({ type: "hello", name: shown, session, since: position, history, watch, presence, tags, attachment, token });
+    this.#saved = new Saved(options.save, `dormouse.room ${base}/${name}`);
+    this.session = session;
+    this.position = position ?? this.#saved.since;
+    this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit, signal) => this.history({ after, limit }, signal));
+    this.#token = new Token(options.token, (token) => this.#connection.send(this.#body({ type: "token", token })));
+    this.#connection = new Connection(new Doors(base, { WebSocket, WebTransport }), name, options.transport ?? "auto", {
       hello: () => this.#hello(),
       welcome: (frame) => this.#welcome(frame),
       take: (frame) => this.#take(frame),
@@ -103,12 +115,11 @@ export class DormouseRoom extends Emitter {
     });
     this.ready = new Promise((/** @type {(value: void) => void} */ resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {}); // whoever does not ask need not know
-    options.signal?.addEventListener("abort", () => this.close());
-    // The caller listens first.
-    queueMicrotask(() => {
-      if (options.signal?.aborted) this.close();
-      else if (this.status.state !== "closed") this.resume();
-    });
+    const abort = () => void this.close();
+    this.#abort = () => signal?.removeEventListener("abort", abort);
+    signal?.addEventListener("abort", abort);
+    this.resume();
+    if (signal?.aborted) abort();
   }
 
   get rtt() {
@@ -130,7 +141,7 @@ export class DormouseRoom extends Emitter {
    */
   async publish(data, { key, to, signal } = {}) {
     this.#mustBeOpen();
-    if (to) {
+    if (to != null) {
       const { reached } = await this.#outbox.add({ type: "publish", to, data }, { once: true, signal });
       return { reached };
     }
@@ -144,22 +155,27 @@ export class DormouseRoom extends Emitter {
    * @param {unknown} data
    */
   ephemeral(key, data) {
-    if (this.#connection.isSeated) this.#ephemerals.show(key, data);
+    this.#ephemerals.show(key, data, this.#connection.isSeated);
   }
 
   /** @param {{ attachment?: unknown, tags?: string[] }} change */
   async set({ attachment, tags }) {
     this.#mustBeOpen();
-    // The next hello says it again.
-    if (attachment !== undefined) this.#options = { ...this.#options, attachment };
-    if (tags !== undefined) this.#options = { ...this.#options, tags };
-    await this.#requests.add({ type: "set", attachment, tags });
+    const { type, ...change } = copy({ type: "set", attachment, tags });
+    await this.#requests.add({ type, ...change });
+    // The next hello says it again, now that the gateway has taken it: with a hello that is
+    // refused the room would end.
+    this.#told = { ...this.#told, ...change };
   }
 
-  /** @param {{ before?: number, after?: number, limit?: number }} [options] */
-  async history({ before, after, limit } = {}) {
+  /**
+   * @param {{ before?: number, after?: number, limit?: number }} [options]
+   * @param {AbortSignal} [signal]
+   */
+  async history({ before, after, limit } = {}, signal) {
     this.#mustBeOpen();
-    const { messages, more } = await this.#requests.add({ type: "history", before, after, limit });
+    if (before != null && after != null) throw new DormouseError("bad_request", "before and after exclude each other");
+    const { messages, more } = await this.#requests.add({ type: "history", before, after, limit }, { signal });
     return { messages: messages.map((/** @type {Frame} */ frame) => this.#message(frame)), more };
   }
 
@@ -180,6 +196,7 @@ export class DormouseRoom extends Emitter {
   }
 
   resume() {
+    if (this.#closing) return;
     this.#log.reopen();
     this.#ignore();
     this.#ignore = watchSurroundings({
@@ -193,17 +210,23 @@ export class DormouseRoom extends Emitter {
     this.#connection.start();
   }
 
-  async close() {
+  close() {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close() {
+    this.#abort();
     await this.#connection.close();
-    if (this.status.state === "closed") return;
-    this.#ended(null); // it never began
-    this.emit("status", (this.status = { state: "closed", transport: null }));
+    // Of a room that the gateway had closed the seat is still known.
+    this.session = undefined;
+    this.#saved.keep(this.#processed(), undefined);
   }
 
   // ---- What the connection asks and tells ----
 
   async #hello() {
-    const { name, attachment, tags, history, presence, watch } = this.#options;
+    const saved = this.#saved.take();
+    this.session ??= saved;
     /** @type {string | undefined} */
     let token;
     try {
@@ -211,11 +234,11 @@ export class DormouseRoom extends Emitter {
     } catch (cause) {
       throw new DormouseError("no_token", "the application could not give a token", { cause });
     }
-    return { type: "hello", name, session: this.session, since: this.position, history, watch, presence, tags, attachment, token };
+    return this.#body({ ...this.#told, session: this.session, since: this.position, token });
   }
 
   /** @param {Frame} frame */
-  #welcome({ session, sid, position, resumed, why, limits, ...frame }) {
+  #welcome({ session, sid, position, resumed, why, limits = {}, ...frame }) {
     const known = this.position;
     if (known) this.#away ??= { lostAt: this.#lostAt, missed: 0, lost: 0 };
     if (known && this.#away && resumed === false) {
@@ -230,9 +253,11 @@ export class DormouseRoom extends Emitter {
     this.#ownSids.delete(sid);
     this.#ownSids.add(sid);
     for (const oldest of this.#ownSids) if (this.#ownSids.size > OWN_SIDS) this.#ownSids.delete(oldest);
+    this.#limits = limits;
     this.emit("presence", this.members.begin(frame));
-    this.#requests.open(limits?.message);
-    this.#outbox.open(limits?.message);
+    this.#ephemerals.open(limits);
+    this.#requests.open(limits);
+    this.#outbox.open(limits);
   }
 
   /** @param {Frame} frame */
@@ -328,13 +353,13 @@ export class DormouseRoom extends Emitter {
     const closed = error ?? new DormouseError("closed", "the room was closed");
     this.#ignore();
     this.#token.stop();
-    this.#settle.reject(closed);
-    this.#outbox.close(closed);
-    this.#requests.close(closed);
     this.#log.end(error);
     // The seat is somebody else's now, or nobody's.
     if (!error || (error instanceof CloseError && error.closeCode === TAKEN_OVER)) this.session = undefined;
     this.#saved.keep(this.#processed(), this.session);
+    this.#settle.reject(closed);
+    this.#requests.close(closed);
+    this.#outbox.close(closed); // last, for a listener of the outbox may resume the room
   }
 
   /** Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes it. */
@@ -345,6 +370,14 @@ export class DormouseRoom extends Emitter {
   }
 
   // ---- Odds and ends ----
+
+  /**
+   * The body of a frame that is no request; throws for what the gateway would refuse.
+   * @param {Frame} frame
+   */
+  #body(frame) {
+    return fit(frame, this.#limits).body;
+  }
 
   #processed() {
     const { position } = this;
@@ -362,22 +395,21 @@ export class DormouseRoom extends Emitter {
   }
 
   #mustBeOpen() {
-    const { state, error } = this.status;
-    if (state === "closed") throw error ?? new DormouseError("closed", "the room was closed");
+    if (this.#connection.isOff) throw this.status.error ?? new DormouseError("closed", "the room was closed");
   }
 }
 
-/** @param {string | URL | undefined} given */
-function gatewayOf(given) {
-  const origin = /^https?:/.test(import.meta.url ?? "") ? import.meta.url : globalThis.location?.origin;
-  try {
-    return new URL(given ?? origin);
-  } catch (cause) {
-    throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
-  }
+/**
+ * What the gateway will read of a frame; throws for what it would refuse.
+ * @param {Frame} frame
+ * @returns {Frame}
+ */
+function copy(frame) {
+  return JSON.parse(toJson(frame));
 }
 
-/** Of 128 bits, also where there is no secure context. */
+/** Of 128 bits, also where there is no secure context. It is unique and no secret. */
 function randomText() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
+  const words = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? [1, 2, 3, 4].map(Math.random);
+  return Array.from(words, (word) => word.toString(36)).join("");
 }

@@ -1,40 +1,53 @@
 // A seat and a position that outlive the page.
 //
 // While a page lives its seat is not in the storage: another tab, or a copy of this one, would
-// find it there and take it. It is put back when the page goes. The position stays.
+// find it there and take it. It is put back when the page goes. The position stays. A room that
+// is closed before it connects takes nothing.
 
 /** @import {Options, Position} from "../dormouse.js" */
+import { toJson } from "./json.js";
 
 /** How long a position may be newer than the one that is kept. */
 const EVERY_MS = 250;
 
 export class Saved {
+  /** @type {Exclude<Options["save"], boolean>} */
   #storage;
   #slot;
   /** @type {any} */
   #timer;
   /** @type {Position | undefined} */
   #since;
-  /** @type {string | undefined} */
-  session;
+  #isTaken = false;
 
   /**
    * @param {Options["save"]} save
    * @param {string} slot
    */
   constructor(save, slot) {
-    this.#storage = save === true ? globalThis.localStorage : save || undefined;
     this.#slot = slot;
     try {
-      ({ session: this.session, since: this.#since } = JSON.parse(this.#storage?.getItem(slot) || "{}"));
+      this.#storage = save === true ? localStorage : save || undefined;
     } catch {
-      // Nothing that can be read is nothing at all.
+      // There is no storage, or it is denied to this page: nothing is kept.
     }
-    if (this.session) this.#write({});
+    this.#since = this.#read().since;
   }
 
   get since() {
     return this.#since;
+  }
+
+  /**
+   * Takes the seat out of the storage, once.
+   * @returns {string | undefined}
+   */
+  take() {
+    if (this.#isTaken) return undefined;
+    this.#isTaken = true;
+    const { session } = this.#read();
+    if (session) this.#write({});
+    return session;
   }
 
   /**
@@ -56,10 +69,22 @@ export class Saved {
    * @param {string | undefined} session
    */
   keep(since, session) {
+    if (!this.#isTaken) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#since = since;
     this.#write({ session });
+  }
+
+  /** @returns {{ session?: string, since?: Position }} */
+  #read() {
+    try {
+      const { session, since } = JSON.parse(this.#storage?.getItem(this.#slot) || "{}");
+      toJson({ session, since });
+      return { session, since };
+    } catch {
+      return {}; // nothing that can be read is nothing at all
+    }
   }
 
   /** @param {{ session?: string }} more */

@@ -1,6 +1,7 @@
 // A token that is fetched when it is needed and renewed before it runs out.
 
 /** @import {Options} from "../dormouse.js" */
+import { encode } from "./framing.js";
 
 /** How long before its end a token is renewed. */
 const EARLY_MS = 60_000;
@@ -10,6 +11,8 @@ const LONGEST_MS = 2 ** 31 - 1;
 export class Token {
   #source;
   #renewed;
+  /** Another number after every `stop`. */
+  #run = 0;
   /** @type {string | undefined} */
   #token;
   /** @type {any} */
@@ -29,11 +32,14 @@ export class Token {
     return typeof this.#source === "function";
   }
 
-  /** The token for the next `hello`. Fails as the application's function does. */
+  /** The token for the next `hello`. Fails as the application's function does, or with a bad token. */
   async get() {
-    this.#token ??= typeof this.#source === "function" ? await this.#source() : this.#source;
-    this.#watch();
-    return this.#token;
+    const run = this.#run;
+    const token = this.#token ?? (typeof this.#source === "function" ? await this.#source() : this.#source);
+    encode({ token }); // throws for one that the gateway would refuse
+    this.#token = token;
+    if (run === this.#run) this.#watch(); // else it was stopped meanwhile
+    return token;
   }
 
   /** The gateway says that this one is no longer good. */
@@ -43,11 +49,12 @@ export class Token {
   }
 
   stop() {
+    this.#run++;
     clearTimeout(this.#timer);
   }
 
   #watch() {
-    this.stop();
+    clearTimeout(this.#timer);
     const end = this.#token && this.canRenew ? expiryOf(this.#token) : undefined;
     if (end === undefined) return;
     const wait = Math.min(Math.max(end - EARLY_MS - Date.now(), 0), LONGEST_MS);

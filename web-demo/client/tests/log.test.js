@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { FakeGateway, message, pass, settle } from "./fakes.js";
+import { FakeGateway, FakeStorage, message, pass, settle } from "./fakes.js";
 
 /** Reads `n` messages. @param {AsyncIterator<any>} reader @param {number} n */
 async function take(reader, n) {
@@ -163,6 +163,95 @@ test("reading ends when the room is closed, and when the reader says so", async 
   await closing;
   assert.deepEqual(await take(reader, 1), [1], "what had come is still there");
   assert.equal((await reader.next()).done, true);
+});
+
+for (const how of /** @type {const} */ (["return", "throw"])) {
+  test(`a reader ends at once by ${how}, though several calls of next wait`, async (t) => {
+    const gateway = new FakeGateway(t);
+    const room = gateway.connect();
+    const reader = /** @type {AsyncGenerator<any>} */ (room.messages());
+    /** @type {unknown[]} */
+    const settled = [];
+    const waiting = [1, 2].map((n) => reader.next().then(({ done }) => settled.push([n, done])));
+    const error = new Error("enough");
+    const ending = reader[how](error).then(({ done }) => settled.push([how, done]), (thrown) => settled.push([how, thrown]));
+    await settle();
+    assert.deepEqual(settled, [[1, true], [2, true], [how, how === "return" ? true : error]]);
+    await Promise.all([...waiting, ending]);
+    await gateway.seat();
+    gateway.link.tell(message(1));
+    assert.equal((await reader.next()).done, true);
+    assert.deepEqual(await take(room.messages(), 1), [1], "others read on");
+  });
+}
+
+test("calls of next that wait get the messages in the order of the calls, and return ends the rest", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  await gateway.seat();
+  const reader = /** @type {AsyncGenerator<any>} */ (room.messages());
+  const calls = [1, 2, 3].map(() => reader.next());
+  for (const seq of [1, 2]) gateway.link.tell(message(seq));
+  await settle();
+  const ended = await reader.return(undefined);
+  const results = await Promise.all(calls);
+  assert.deepEqual([...results.map(({ value, done }) => value?.seq ?? done), ended.done], [1, 2, true, true]);
+});
+
+test("a reader that is ended by another task ends its loop", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  await gateway.seat();
+  const reader = /** @type {AsyncGenerator<any>} */ (room.messages());
+  /** @type {number[]} */
+  const read = [];
+  const loop = (async () => {
+    for await (const { seq } of reader) read.push(seq);
+  })();
+  gateway.link.tell(message(1));
+  await settle();
+  await reader.return(undefined);
+  await loop;
+  assert.deepEqual(read, [1]);
+});
+
+test("a reader that ends while it waits for a page takes the request back, and holds no position", async (t) => {
+  const gateway = new FakeGateway(t);
+  const storage = new FakeStorage();
+  const room = gateway.connect({ buffer: 2, save: storage });
+  const reader = /** @type {AsyncGenerator<any>} */ (room.messages());
+  const controller = new AbortController();
+  const other = room.messages({ signal: controller.signal });
+  await gateway.seat();
+  gateway.link.tell(message(1));
+  await take(reader, 1);
+  await take(other, 1);
+  for (let seq = 2; seq <= 9; seq++) gateway.link.tell(message(seq));
+  const nexts = [reader.next(), other.next()];
+  await settle();
+  assert.equal(gateway.link.all("history").length, 2);
+  gateway.link.drop(); // so that no answer comes, for as long as it takes
+  await settle();
+  const ended = reader.return(undefined);
+  controller.abort();
+  await settle();
+  assert.deepEqual((await Promise.all([...nexts, ended])).map(({ done }) => done), [true, true, true]);
+  await pass(1_000);
+  await gateway.seat({ resumed: true, live: 9 });
+  assert.equal(gateway.link.all("history").length, 0, "nobody asks any more");
+  await pass(1_000);
+  assert.match([...storage.values()].join(), /"seq":9/);
+});
+
+test("a reader that is ended before it began ends", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  const reader = /** @type {AsyncGenerator<any>} */ (room.messages());
+  assert.deepEqual(await reader.return(undefined), { done: true, value: undefined });
+  assert.equal((await reader.next()).done, true);
+  const controller = new AbortController();
+  controller.abort();
+  assert.equal((await room.messages({ signal: controller.signal }).next()).done, true);
 });
 
 test("a listener's mistake is its own", async (t) => {

@@ -164,7 +164,8 @@ test("questions outlive their link, and who closes the room is told so", async (
   gateway.link.drop();
   await pass(500);
   await gateway.seat();
-  assert.deepEqual(gateway.link.last("hello").attachment, { color: "red" });
+  assert.equal(gateway.link.last("hello").attachment, undefined, "the gateway has not taken it yet");
+  assert.deepEqual(gateway.link.last("set").attachment, { color: "red" });
   const { id, before } = gateway.link.last("history");
   assert.equal(before, 7);
   gateway.link.tell({ type: "page", id, messages: [{ seq: 6, from: { sid: "s1" }, data64: "AQI=" }], more: true });
@@ -172,6 +173,10 @@ test("questions outlive their link, and who closes the room is told so", async (
   assert.deepEqual([messages[0].seq, messages[0].data, messages[0].own, more], [6, Uint8Array.of(1, 2), true, true]);
   gateway.link.tell({ type: "ok", id: gateway.link.last("set").id });
   await change;
+  gateway.link.drop();
+  await pass(500);
+  await gateway.seat();
+  assert.deepEqual(gateway.link.last("hello").attachment, { color: "red" });
   const waiting = room.publish("too late?");
   const closing = room.close();
   gateway.link.tell({ type: "close", code: 1000, reason: "ended" });
