@@ -89,7 +89,7 @@ for (const [what, sources] of Object.entries(WITHOUT_WEBSOCKET)) {
   });
 }
 
-inBoth("a proxy that strips a path, or does not, leads to the gateway behind it", async (t, browser) => {
+inBoth("a gateway behind a path, which a proxy strips, is found below it, at a ws: address too", async (t, browser) => {
   const gateway = await Gateway.start(t);
   const url = await proxy(t, gateway, {
     answer: ELSEWHERE["a single-page application"],
@@ -106,10 +106,10 @@ inBoth("in a sandboxed frame, to which storage is denied, a room that would be s
   const frame = `<!doctype html><script type="module">
     const tell = (what) => parent.postMessage(what, "*");
     try {
-      const { connect } = await import("${gateway.url}/dormouse.js");
+      const { connect } = await import("/dormouse.js");
       let denied = "";
       try { localStorage; } catch ({ name }) { denied = name; }
-      const room = connect("meadow", { save: true });
+      const room = connect("meadow", { gateway: "${gateway.url}", save: true });
       await room.ready;
       const { seq } = await room.publish("from a sandbox");
       tell({ denied, state: room.status.state, seq });
@@ -117,7 +117,9 @@ inBoth("in a sandboxed frame, to which storage is denied, a room that would be s
       tell({ error: String(error) });
     }
   </script>`;
-  const address = await serve(t, { "/": PAGE, "/frame": ["text/html", frame] });
+  // To the frame, whose origin is none, its own script is one of another origin.
+  const files = { "/": PAGE, "/frame": ["text/html", frame], "/dormouse.js": SCRIPT };
+  const address = await serve(t, files, { "access-control-allow-origin": "*" });
   const page = await open(t, browser);
   await page.goto(address);
   const told = await page.evaluate(() => new Promise((resolve) => {

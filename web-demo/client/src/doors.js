@@ -44,7 +44,7 @@ const GIVEN_UP = 99;
  * How a gateway wants to be reached.
  *
  * @typedef {object} Discovery
- * @property {{ url?: string, certificate_hashes?: string[] }} [webtransport] where it is, with the path before `/rooms`
+ * @property {{ url?: string, certificate_hashes?: string[] } | null} [webtransport] where it is, with the path before `/rooms`
  * @property {Record<string, any>} [policy] how to choose
  */
 
@@ -85,11 +85,11 @@ export class Doors {
       () => openWebSocket(`${this.#base.replace("http", "ws")}${path}/ws`, this.#WebSocket),
       { timeout: WEBSOCKET_TIMEOUT_MS, signal },
     );
-    const webtransport = (/** @type {Discovery} */ { webtransport: { url, certificate_hashes: hashes } = {}, policy }) => {
+    const webtransport = (/** @type {Discovery} */ { webtransport: place, policy }) => {
       const open = () => {
         if (!this.#WebTransport) throw new Error("there is none here; it needs a secure context");
-        if (!url) throw new Error("this gateway offers none");
-        return openWebTransport(`${url}${path}/wt`, this.#WebTransport, hashes);
+        if (!place?.url) throw new Error("this gateway offers none");
+        return openWebTransport(`${place.url}${path}/wt`, this.#WebTransport, place.certificate_hashes);
       };
       return attempt("WebTransport", open, { timeout: policy?.ready_timeout_ms ?? 3_000, hint: "; UDP may be blocked", signal });
     };
@@ -131,7 +131,7 @@ export class Doors {
       if (answer.status < 500) this.#isKnown = false;
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
       const found = await answer.json();
-      if (!found?.versions) throw new Error("another program answers");
+      if (!found?.versions) throw new Error("it is no gateway");
       this.#isKnown = true;
       return found;
     };

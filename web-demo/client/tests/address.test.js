@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { baseOf } from "../src/address.js";
+import { connect } from "../src/index.js";
 import { FakeGateway, pass, settle } from "./fakes.js";
 
 const RIGHT = [
@@ -31,11 +32,11 @@ const WRONG = /** @type {[unknown, RegExp][]} */ ([
   ["ftp://rooms.example", /begins with "ftp:"/],
   ["file:///srv/dormouse.js", /begins with "file:"/],
   ["httpx://rooms.example", /begins with "httpx:"/],
-  ["https://ada:secret@rooms.example", /user or a password/],
-  ["https://ada@rooms.example", /user or a password/],
-  ["wss://:secret@rooms.example", /user or a password/],
-  ["https://rooms.example/?token=secret", /query or a fragment/],
-  ["https://rooms.example/#lobby", /query or a fragment/],
+  ["https://ada:secret@rooms.example", /holds a user, a password, a query or a fragment/],
+  ["https://ada@rooms.example", /holds a user, a password, a query or a fragment/],
+  ["wss://:secret@rooms.example", /holds a user, a password, a query or a fragment/],
+  ["https://rooms.example/?token=secret", /holds a user, a password, a query or a fragment/],
+  ["https://rooms.example/#lobby", /holds a user, a password, a query or a fragment/],
   [4433, /neither a text nor a URL/],
   [{}, /neither a text nor a URL/],
   [["https://rooms.example"], /neither a text nor a URL/],
@@ -113,4 +114,12 @@ test("two gateways of one origin have seats and losses of their own", async (t) 
     "dormouse.room https://app.example/one/lobby",
     "dormouse.room https://app.example/two/lobby",
   ]);
+});
+
+test("a room's name is a text: what is missing is no room called undefined", (t) => {
+  const gateway = new FakeGateway(t);
+  for (const name of [undefined, null, 7, ["lobby"], "my room", "", ".."]) {
+    assert.throws(() => connect(/** @type {any} */ (name), { gateway: "http://localhost:4433" }), { code: "bad_name" });
+  }
+  assert.equal(gateway.links.length, 0);
 });
