@@ -12,7 +12,9 @@ import "./chat.mjs";
 import "./company.mjs";
 import "./promises.mjs";
 import "./examples.mjs";
+import "./strict-mode.mjs";
 import "./doors.mjs";
+import "./proxies.mjs";
 import { run } from "./stage.mjs";
 
 run();

@@ -6,6 +6,8 @@ import { within } from "./until.mjs";
 
 export class Guest {
   sid;
+  /** Who was there when it came, itself included. */
+  members;
   #socket;
   #waiting = new Map();
   #nextId = 1;
@@ -27,7 +29,7 @@ export class Guest {
       });
     });
     guest.#send({ type: "hello", name, history: 0, attachment: { color } });
-    guest.sid = (await within(`${name} was welcome`, welcome)).sid;
+    ({ sid: guest.sid, members: guest.members } = await within(`${name} was welcome`, welcome));
     return guest;
   }
 

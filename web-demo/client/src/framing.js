@@ -17,8 +17,9 @@ const BINARY_KIND = 2;
 /** The longest frame read; far above what a gateway sends, far below what hurts a tab. */
 const FRAME_LIMIT = 16 * 1024 * 1024;
 
-const utf8 = new TextEncoder();
-const text = new TextDecoder("utf-8", { fatal: true });
+// `connect` says it where they are missing.
+const utf8 = globalThis.TextEncoder && new TextEncoder();
+const text = globalThis.TextDecoder && new TextDecoder("utf-8", { fatal: true });
 
 /**
  * Throws for what the gateway would refuse; json.js says how.

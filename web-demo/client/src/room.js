@@ -7,6 +7,7 @@
 
 /** @import {Direct, Gap, Message, Options, Position, Room, Status, Transport} from "../dormouse.js" */
 /** @import {Frame} from "./framing.js" */
+import { baseOf } from "./address.js";
 import { Connection } from "./connection.js";
 import { Doors } from "./doors.js";
 import { Emitter } from "./emitter.js";
@@ -79,21 +80,21 @@ export class DormouseRoom extends Emitter {
    */
   constructor(name, options = {}) {
     super();
-    if (!ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
-    const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
-    if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
-    const base = gatewayOf(options.gateway);
+    if (typeof name !== "string" || !ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
+    const { WebSocket = globalThis.WebSocket, WebTransport = globalThis.WebTransport } = options;
+    if (!WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
+    const base = baseOf(options.gateway);
     this.name = name;
     const { name: shown, session, since, history, watch, presence, tags, attachment, signal } = options;
     const token = typeof options.token === "function" ? undefined : options.token;
     const position = since && { epoch: since.epoch, seq: since.seq };
     this.#told = copy({ type: "hello", name: shown, session, since: position, history, watch, presence, tags, attachment, token });
-    this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
+    this.#saved = new Saved(options.save, `dormouse.room ${base}/${name}`);
     this.session = session;
     this.position = position ?? this.#saved.since;
     this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit, signal) => this.history({ after, limit }, signal));
     this.#token = new Token(options.token, (token) => this.#connection.send(this.#body({ type: "token", token })));
-    this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
+    this.#connection = new Connection(new Doors(base, { WebSocket, WebTransport }), name, options.transport ?? "auto", {
       hello: () => this.#hello(),
       welcome: (frame) => this.#welcome(frame),
       take: (frame) => this.#take(frame),
@@ -407,17 +408,8 @@ function copy(frame) {
   return JSON.parse(toJson(frame));
 }
 
-/** @param {string | URL | undefined} given */
-function gatewayOf(given) {
-  const origin = /^https?:/.test(import.meta.url ?? "") ? import.meta.url : globalThis.location?.origin;
-  try {
-    return new URL(given ?? origin);
-  } catch (cause) {
-    throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
-  }
-}
-
-/** Of 128 bits, also where there is no secure context. */
+/** Of 128 bits, also where there is no secure context. It is unique and no secret. */
 function randomText() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
+  const words = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? [1, 2, 3, 4].map(Math.random);
+  return Array.from(words, (word) => word.toString(36)).join("");
 }

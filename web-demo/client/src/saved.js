@@ -11,6 +11,7 @@ import { toJson } from "./json.js";
 const EVERY_MS = 250;
 
 export class Saved {
+  /** @type {Exclude<Options["save"], boolean>} */
   #storage;
   #slot;
   /** @type {any} */
@@ -24,8 +25,12 @@ export class Saved {
    * @param {string} slot
    */
   constructor(save, slot) {
-    this.#storage = save === true ? globalThis.localStorage : save || undefined;
     this.#slot = slot;
+    try {
+      this.#storage = save === true ? localStorage : save || undefined;
+    } catch {
+      // There is no storage, or it is denied to this page: nothing is kept.
+    }
     this.#since = this.#read().since;
   }
 

@@ -11,8 +11,9 @@ import { FrameReader, decode, fromBase64, wrap } from "./framing.js";
 /** A datagram of this size gets through, whatever the path; a larger one is dropped unsaid. */
 const DATAGRAM_BYTES = 1_150;
 
-const utf8 = new TextEncoder();
-const text = new TextDecoder();
+// `connect` says it where they are missing.
+const utf8 = globalThis.TextEncoder && new TextEncoder();
+const text = globalThis.TextDecoder && new TextDecoder();
 
 /**
  * @param {string} url
