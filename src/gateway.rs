@@ -177,7 +177,10 @@ impl Gateway {
         let cx = gateway.cx.clone();
         let look = move || {
             let cx = cx.clone();
-            async move { Ok(timekeeping::keep(cx).await) }
+            async move {
+                timekeeping::keep(cx).await;
+                Ok(())
+            }
         };
         gateway.beside.spawn(gateway.keeps(Task::Certificates, look));
         Ok(gateway)
