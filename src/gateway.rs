@@ -162,7 +162,10 @@ impl Gateway {
         let dispatcher = gateway.cx.dispatcher.clone();
         let keep_time = move || {
             let dispatcher = dispatcher.clone();
-            async move { Ok(dispatcher.keep_time().await) }
+            async move {
+                dispatcher.keep_time().await;
+                Ok(())
+            }
         };
         gateway.beside.spawn(gateway.keeps(Task::Clock, keep_time));
         for door in doors {
@@ -174,7 +177,10 @@ impl Gateway {
         let certificates = gateway.cx.certificates.clone();
         let keep_fresh = move || {
             let certificates = certificates.clone();
-            async move { Ok(certificates.keep_fresh().await) }
+            async move {
+                certificates.keep_fresh().await;
+                Ok(())
+            }
         };
         gateway.beside.spawn(gateway.keeps(Task::Certificates, keep_fresh));
         Ok(gateway)
@@ -202,7 +208,10 @@ impl Gateway {
         let (cx, slot, stop) = (self.cx.clone(), Slot::of(tcp), self.stop.subscribe());
         let listen = move || {
             let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
-            async move { Ok(http::listen(cx, slot, address, stop).await) }
+            async move {
+                http::listen(cx, slot, address, stop).await;
+                Ok(())
+            }
         };
         self.http.spawn(self.keeps(Task::TcpListener, listen));
         self.addresses.push(address);
@@ -214,7 +223,10 @@ impl Gateway {
         let (cx, slot, stop) = (self.cx.clone(), Slot::of(listener), self.stop.subscribe());
         let listen = move || {
             let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
-            async move { Ok(operator::listen(cx, slot, address, stop).await) }
+            async move {
+                operator::listen(cx, slot, address, stop).await;
+                Ok(())
+            }
         };
         self.operator.spawn(self.keeps(Task::OperatorListener, listen));
         self.operator_address = Some(address);

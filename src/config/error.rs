@@ -46,14 +46,12 @@ pub enum Error {
         said: Box<[Value; 2]>,
     },
     /// A list of addresses of which one leaves no room for another.
-    #[error("listen is {said}, but {first} and {second} cannot both be listened to")]
+    #[error("listen is {said}, but {} and {} cannot both be listened to", .both[0], .both[1])]
     Overlap {
         /// What was said.
         said: Value,
-        /// The earlier of the two.
-        first: SocketAddr,
-        /// The later one.
-        second: SocketAddr,
+        /// The two, in the order of the list.
+        both: Box<[SocketAddr; 2]>,
     },
     /// One half of a pair.
     #[error("{key} is given ({origin}) without {missing}; a certificate needs both")]

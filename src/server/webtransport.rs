@@ -383,10 +383,13 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_that_ends_is_noticed_and_another_one_takes_its_socket() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = crate::config::Config::default();
-        config.listen = vec![([127, 0, 0, 1], 0).into()];
-        config.operator_listen = None;
-        (config.data_dir, config.certs_dir) = (dir.path().join("data"), dir.path().join("certs"));
+        let mut config = crate::config::Config {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            operator_listen: None,
+            data_dir: dir.path().join("data"),
+            certs_dir: dir.path().join("certs"),
+            ..Default::default()
+        };
         config.store.reserve = None;
         let gateway = crate::gateway::Gateway::start(config).await.unwrap();
         let cx = gateway.context().clone();
