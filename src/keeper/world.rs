@@ -15,7 +15,7 @@ use crate::telemetry::Metrics;
 /// Lets a keeper go; `false` if there is mail for it after all.
 pub type Retire = Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send + Sync>;
 
-/// Told of a keeper that has failed.
+/// Told of a keeper that has failed, once its room may have another.
 pub type Failed = Box<dyn Fn(&RoomName, &Arc<Mailbox>) + Send + Sync>;
 
 /// What the keepers of a process share. It holds no keeper, at work or at rest: those hold it.
