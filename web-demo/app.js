@@ -36,6 +36,7 @@ let isFull = false; // too much waits to be sent
 let whisperTo = null; // the member to whom the next words go, if not to all
 
 const room = connect(place.room, {
+  gateway: new URL(".", location.href), // it may be behind a path
   name: place.name,
   attachment: { color: ownColour() },
   session: seat.session,

@@ -41,7 +41,9 @@ export class People {
       this.#items.get(sid).remove();
       this.#items.delete(sid);
     }
-    for (const number of this.#number) number.textContent = `${roster.count.toLocaleString()} here`;
+    // Of a large room the number is all that is known, those who are away included.
+    const here = roster.isWhole ? members.filter(({ away }) => !away).length : roster.count;
+    for (const number of this.#number) number.textContent = `${here.toLocaleString()} here`;
     this.#hint.textContent = hint(roster);
     this.#hint.hidden = !this.#hint.textContent;
   }

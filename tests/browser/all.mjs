@@ -14,6 +14,7 @@ import "./promises.mjs";
 import "./examples.mjs";
 import "./strict-mode.mjs";
 import "./doors.mjs";
+import "./proxies.mjs";
 import { run } from "./stage.mjs";
 
 run();

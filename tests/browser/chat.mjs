@@ -1,6 +1,7 @@
 // Talking: two transports, naps, restarts, and ways in that are closed.
 
 import assert from "node:assert/strict";
+import { discoveryOf } from "./discovery.mjs";
 import { Gateway, blackHole } from "./gateway.mjs";
 import { freePort } from "./ports.mjs";
 import { annAndBob, open, seqs, test, texts, visit } from "./stage.mjs";
@@ -38,7 +39,8 @@ test("a page without a choice comes by WebTransport and writes its place into th
   const gateway = await Gateway.start(t);
   const page = await open(t);
   // A busy machine may need longer than the usual head start; this is not a test of its speed.
-  await page.rewriteDiscovery((gateway) => ({ ...gateway, policy: { ...gateway.policy, head_start_ms: 3_000 } }));
+  const { policy, ...rest } = await discoveryOf(gateway);
+  await page.hears({ ...rest, policy: { ...policy, head_start_ms: 3_000 } });
   await page.goto(gateway.url);
   await page.live("webtransport");
   const query = new URLSearchParams(await page.evaluate(() => location.search));
@@ -140,7 +142,7 @@ test("after a restart the pages come back, having missed nothing and said nothin
   await ann.say("before");
   await bob.sees("before");
 
-  await bob.rewriteDiscovery(() => null); // Bob stays away for longer than Ann
+  await bob.hears(null); // Bob stays away for longer than Ann
   await gateway.stop();
   for (const page of [ann, bob]) {
     await page.until("the page was reconnecting", () => document.documentElement.dataset.state === "reconnecting");
@@ -154,7 +156,7 @@ test("after a restart the pages come back, having missed nothing and said nothin
   await ann.sees("after");
   assert.deepEqual(await texts(bob), ["before"]);
 
-  await bob.rewriteDiscovery(null);
+  await bob.hears(undefined);
   await bob.live("websocket");
   for (const page of [ann, bob]) {
     await page.until("nothing was pending", () => !document.querySelector("[data-pending]"));

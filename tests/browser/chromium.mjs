@@ -1,5 +1,6 @@
 // Headless Chromium by the DevTools protocol, with nothing but node.
 
+import { hear } from "./discovery.mjs";
 import { Page } from "./page.mjs";
 import { Wire, startBrowser } from "./wire.mjs";
 
@@ -113,23 +114,11 @@ class ChromiumPage extends Page {
     await this.#call("Input.dispatchMouseEvent", { type: "mouseMoved", x, y });
   }
 
-  /**
-   * Puts `change` between the page and what the gateway says of itself; it gets that object and
-   * gives another, or null as if nobody answered. Without `change` all is as before.
-   */
-  async rewriteDiscovery(change) {
-    if (!change) return this.#call("Fetch.disable");
-    this.#on("Fetch.requestPaused", async ({ requestId, request }) => {
-      const changed = await fetch(request.url).then((answer) => answer.json()).then(change).catch(() => null);
-      if (changed === null) return this.#call("Fetch.failRequest", { requestId, errorReason: "ConnectionRefused" }).catch(() => {});
-      await this.#call("Fetch.fulfillRequest", {
-        requestId,
-        responseCode: 200,
-        responseHeaders: [{ name: "Content-Type", value: "application/json" }],
-        body: Buffer.from(JSON.stringify(changed)).toString("base64"),
-      }).catch(() => {}); // the page may have gone on without it
-    });
-    await this.#call("Fetch.enable", { patterns: [{ urlPattern: "*/.well-known/dormouse" }] });
+  /** What the page, and those after it in this tab, hear of the gateway: as `hear` takes it. */
+  async hears(answer) {
+    const source = `(${hear})(${JSON.stringify(answer)})`;
+    await this.#call("Page.addScriptToEvaluateOnNewDocument", { source });
+    await this.#call("Runtime.evaluate", { expression: source });
   }
 
   /** Changes the window and the colours; nothing moves unless asked, so that pictures can be compared. */

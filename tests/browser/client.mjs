@@ -3,6 +3,7 @@
 // What the page hears is kept in `window.lab`: `heard`, what the iterator gave; `told`, what the
 // events told; `settled`, how each publish ended.
 
+import { discoveryOf, hear } from "./discovery.mjs";
 import { serve } from "./pages.mjs";
 
 const EMPTY_PAGE = { "/": ["text/html", "<!doctype html><title>lab</title><link rel=icon href=data:,>"] };
@@ -26,16 +27,14 @@ export class Client {
     return client;
   }
 
-  /** Gives WebTransport as long as it needs: on a busy machine WebSocket may win the race. */
-  async waitForWebTransport() {
-    await this.#page.evaluate(() => {
-      const ask = window.fetch;
-      window.fetch = async (...args) => {
-        const gateway = await (await ask(...args)).json();
-        gateway.policy.head_start_ms = gateway.policy.ready_timeout_ms;
-        return Response.json(gateway);
-      };
-    });
+  /**
+   * Lets the page hear of the gateway at once, so that it tries WebTransport first. On a busy
+   * machine WebSocket may win all the same, unless WebTransport gets as long as it needs.
+   */
+  async knows(gateway, { waits = false } = {}) {
+    const { policy, ...rest } = await discoveryOf(gateway);
+    const headStart = waits ? policy.ready_timeout_ms : policy.head_start_ms;
+    await this.#page.evaluate(hear, { ...rest, policy: { ...policy, head_start_ms: headStart } });
   }
 
   get page() {

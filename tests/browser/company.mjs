@@ -29,6 +29,7 @@ test("everybody sees who is here, in which colour, and who is away", async (t) =
 
   cyd.leave({ lost: true });
   await ann.shows(`#people [data-sid="${cyd.sid}"][data-away]`);
+  assert.equal(await ann.text("header .count"), "3 here", "who is away is not here");
   dan.leave();
   await ann.until("dan was gone", (sid) => !document.querySelector(`#people [data-sid="${sid}"]`), dan.sid);
   for (const page of [ann, bob]) assert.deepEqual(page.faults, []);

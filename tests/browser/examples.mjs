@@ -9,21 +9,13 @@ import { Gateway } from "./gateway.mjs";
 import { Guest } from "./guest.mjs";
 import { serve } from "./pages.mjs";
 import { browsers, open, test } from "./stage.mjs";
-import { within } from "./until.mjs";
+import { until, within } from "./until.mjs";
 
 const web = (path) => new URL(`../../web-demo/${path}`, import.meta.url);
 
 test("the plain example, the seed's and React's meet in one room", async (t) => {
   const gateway = await Gateway.start(t);
-  const { build } = await import(web("node_modules/esbuild/lib/main.js"));
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(web("examples/react/main.jsx"))],
-    bundle: true,
-    format: "esm",
-    jsx: "automatic",
-    write: false,
-  });
-  const react = await serve(t, { "/main.js": ["text/javascript", outputFiles[0].text], "/": ["text/html", await readFile(web("examples/react/index.html"))] });
+  const react = await serveReact(t, await readFile(web("examples/react/main.jsx"), "utf8"));
   const visits = [
     [browsers.chromium, "plain", `${gateway.url}/examples/plain.html?name=plain`],
     [browsers.firefox, "plain", `${gateway.url}/examples/plain.html?name=fox`],
@@ -53,6 +45,59 @@ test("the plain example, the seed's and React's meet in one room", async (t) => 
   for (const page of pages) assert.deepEqual(page.faults, []);
 });
 
+test("the examples show who is here, and a reload shows nobody twice", async (t) => {
+  const gateway = await Gateway.start(t);
+  const react = await serveReact(t, await readFile(web("examples/react/main.jsx"), "utf8"));
+  const addresses = { plain: `${gateway.url}/examples/plain.html?name=plain`, react: `${react}?name=react&gateway=${gateway.url}` };
+  const pages = [];
+  for (const address of Object.values(addresses)) {
+    const page = await open(t, browsers.chromium);
+    await page.goto(address);
+    pages.push(page);
+  }
+  const shows = (page, n) => page.until(`${n} were shown`, (n) => document.querySelector("#here")?.textContent === String(n), n);
+  for (const page of pages) await shows(page, 2);
+  for (const [n, page] of pages.entries()) {
+    await page.reload();
+    await until("the old seat was away and the new one taken", async () => (await gateway.room("example")).seats === 3 + n);
+    for (const each of pages) await shows(each, 2);
+  }
+  for (const page of pages) assert.deepEqual(page.faults, []);
+});
+
+for (const kind of ["chromium", "firefox"]) {
+  test(`the hook is closed with the reason where there can be no room, and the page goes on (${kind})`, async (t) => {
+    const gateway = await Gateway.start(t);
+    const address = await serveReact(t, `
+      import { useState } from "react";
+      import { createRoot } from "react-dom/client";
+      import { useRoom } from "dormouse-client/react";
+
+      function Page() {
+        const [[name, gateway], go] = useState(["my room", ${JSON.stringify(gateway.url)}]);
+        window.go = (...place) => go(place);
+        const { room, status, messages, members } = useRoom(name, { gateway });
+        return <p id="page">{[status.state, status.error?.code, room !== null, messages.length, members.length].join(" ")}</p>;
+      }
+      createRoot(document.body).render(<Page />);
+    `);
+    const page = await open(t, browsers[kind]);
+    await page.goto(address);
+    const shows = (text) => page.until(`the page said ${text}`, (text) => document.querySelector("#page")?.textContent === text, text);
+    const go = (...place) => page.evaluate((...place) => window.go(...place), ...place);
+    await shows("closed bad_name false 0 0");
+    await go("meadow", "localhost:4433");
+    await shows("closed no_gateway false 0 0");
+    await go("meadow", gateway.url);
+    await shows("live  true 0 1");
+    await go("..", gateway.url);
+    await shows("closed bad_name false 0 0");
+    await go("meadow", gateway.url);
+    await shows("live  true 0 1");
+    assert.deepEqual(page.faults, []);
+  });
+}
+
 for (const [how, flags] of [["its own WebSocket", ["--experimental-websocket"]], ["one handed in", ["--no-experimental-websocket"]]]) {
   test(`the client runs in node with ${how}`, async (t) => {
     const gateway = await Gateway.start(t);
@@ -80,5 +125,21 @@ for (const [how, flags] of [["its own WebSocket", ["--experimental-websocket"]],
     program.stdout.on("data", (text) => (output += text));
     const [code] = await within("the program ended by itself", once(program, "close"));
     assert.deepEqual([code, output.trim()], [0, '["one","two",[3]]']);
+  });
+}
+
+/** Serves a page with a React program in it, from an origin that is not the gateway's. */
+async function serveReact(t, program) {
+  const { build } = await import(web("node_modules/esbuild/lib/main.js"));
+  const { outputFiles } = await build({
+    stdin: { contents: program, loader: "jsx", resolveDir: fileURLToPath(web("examples/react")) },
+    bundle: true,
+    format: "esm",
+    jsx: "automatic",
+    write: false,
+  });
+  return serve(t, {
+    "/main.js": ["text/javascript", outputFiles[0].text],
+    "/": ["text/html", await readFile(web("examples/react/index.html"))],
   });
 }

@@ -203,6 +203,7 @@ inBoth("where UDP is blocked it takes WebSocket, and after two losses remembers 
   const ann = await Client.open(t, browser);
   for (const isTried of [true, true, false]) {
     const before = relay.knocks;
+    await ann.knows(relay);
     await ann.join(relay, { name: "ann", transport: "auto" });
     assert.equal((await ann.status()).transport, "websocket");
     if (isTried) assert.notEqual(relay.knocks, before);
@@ -220,7 +221,7 @@ inBoth("QUIC that stalls in the middle of a session is left for a WebSocket, and
   const relay = await Relay.start(t, gateway);
   const bob = await Guest.join(t, gateway, { name: "bob" });
   const ann = await Client.open(t, browser);
-  await ann.waitForWebTransport();
+  await ann.knows(relay, { waits: true });
   await ann.join(relay, { name: "ann", transport: "auto" });
   assert.equal((await ann.status()).transport, "webtransport");
   const { sid } = await ann.status();

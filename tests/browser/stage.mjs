@@ -2,6 +2,7 @@
 
 import { after, before, describe, it } from "node:test";
 import { Chromium } from "./chromium.mjs";
+import { discoveryOf } from "./discovery.mjs";
 import { Firefox } from "./firefox.mjs";
 
 /** Most of a test is waiting for somebody else; a second one has time meanwhile. */
@@ -36,10 +37,10 @@ export function open(t, browser = chromium) {
   return browser.open(t);
 }
 
-/** A page of its own in `room`. */
+/** A page of its own in `room`; `discovery` changes what it hears of the gateway. */
 export async function visit(t, gateway, { room = "meadow", name, transport = "auto", discovery, browser }) {
   const page = await open(t, browser);
-  if (discovery) await page.rewriteDiscovery(discovery);
+  if (discovery) await page.hears(discovery(await discoveryOf(gateway)));
   await page.goto(`${gateway.url}/?${new URLSearchParams({ room, name, transport })}`);
   return page;
 }

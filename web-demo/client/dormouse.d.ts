@@ -7,51 +7,62 @@
  * Joins a room and stays in it, through naps of the laptop, restarts of the gateway and changes
  * of transport, until it is closed. Returns at once; `room.ready` tells when it is there.
  *
- * Throws a `DormouseError` when it can never work: `bad_name`, `no_gateway`, `no_websocket`.
+ * Throws a `DormouseError` when it can never work: `bad_name`, `no_gateway`, `no_websocket`,
+ * `unsupported`.
  */
 export declare function connect(room: string, options?: Options): Room;
 
 export interface Options {
-  /** The gateway's address. Default: where this file came from, which in a bundle is the page's. */
-  gateway?: string | URL;
+  /**
+   * The gateway's address: `http:` or `https:` (`ws:` and `wss:` mean the same), a host, and the
+   * path before `/rooms` if there is one; in a page, a path alone is one of the page's origin.
+   * Default: the origin where this file came from, which in a bundle is the page's.
+   */
+  gateway?: string | URL | undefined;
   /** What others see. At most 64 characters. */
-  name?: string;
+  name?: string | undefined;
   /** What else others should know, as JSON of at most 16 KiB. */
   attachment?: unknown;
   /** Labels for direct messages, at most ten. */
-  tags?: string[];
+  tags?: string[] | undefined;
   /**
    * A token, or what gives one. A function is asked before the first `hello`, when the gateway
    * says that a token is no longer good, and a minute before a JWT's `exp`.
    */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | Promise<string>) | undefined;
   /** How many messages of the past to begin with: 0 to 1,000, default 100. */
-  history?: number;
+  history?: number | undefined;
   /** How much to hear of who is here. Default `"auto"`: everybody while the room is small. */
-  presence?: "auto" | "full" | "count";
+  presence?: "auto" | "full" | "count" | undefined;
   /** Whether to hear when the room falls asleep and wakes. */
-  watch?: boolean;
+  watch?: boolean | undefined;
   /** Default `"auto"`: WebTransport where it works, else WebSocket. */
-  transport?: "auto" | Transport;
+  transport?: "auto" | Transport | undefined;
   /** From an earlier `room.session`: takes that seat back. */
-  session?: string;
+  session?: string | undefined;
   /** From an earlier `room.position`: continues behind it. */
-  since?: Position;
+  since?: Position | undefined;
   /**
    * Keeps seat and position over a reload: `true` in `localStorage`, or anything like it. Then a
    * new page begins behind the last message that this one has processed.
    */
-  save?: boolean | Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  save?: boolean | TextStorage | undefined;
   /** How many publishes may wait for the gateway. Default 256; more are refused. */
-  outbox?: number;
+  outbox?: number | undefined;
   /** How many messages are kept for `messages()`. Default 1,000; the rest is fetched again. */
-  buffer?: number;
+  buffer?: number | undefined;
   /** Closes the room when aborted. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** A WebSocket for where there is none, as in node 20. */
   WebSocket?: unknown;
   /** A WebTransport other than the browser's. */
   WebTransport?: unknown;
+}
+
+/** Where texts are kept: `localStorage`, `sessionStorage`, or anything like them. What throws keeps nothing. */
+export interface TextStorage {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
 }
 
 export type Transport = "webtransport" | "websocket";
@@ -217,25 +228,25 @@ export interface Room {
    * Every message once and in order: first what the client has, then what comes. As slow as its
    * reader. It ends when the room is closed, and throws when the gateway closed it.
    */
-  messages(options?: { signal?: AbortSignal }): AsyncIterableIterator<Message>;
+  messages(options?: { signal?: AbortSignal | undefined }): AsyncIterableIterator<Message>;
   /** Calls `listener` for every event of that type; what it returns ends that. */
-  on<K extends keyof Events>(type: K, listener: (event: Events[K]) => void, options?: { signal?: AbortSignal }): () => void;
+  on<K extends keyof Events>(type: K, listener: (event: Events[K]) => void, options?: { signal?: AbortSignal | undefined }): () => void;
 
   /** Says something to a few. Resolves when it is on its way to them; never sent twice. */
-  publish(data: unknown, options: { to: To; signal?: AbortSignal }): Promise<Reached>;
+  publish(data: unknown, options: { to: To; signal?: AbortSignal | undefined }): Promise<Reached>;
   /**
    * Says something. Resolves when it is durable and in order, however often it had to be sent;
    * rejects when it will not be. `key`: two publishes with the same take effect once.
    */
-  publish(data: unknown, options?: { key?: string; signal?: AbortSignal }): Promise<Published>;
+  publish(data: unknown, options?: { key?: string | undefined; signal?: AbortSignal | undefined }): Promise<Published>;
   /** Shows the others something that may be lost: of each key only the newest counts. */
   ephemeral(key: string, data: unknown): void;
   /** Changes what others know of this seat. Resolves when that is durable. */
-  set(change: { attachment?: unknown; tags?: string[] }): Promise<void>;
+  set(change: { attachment?: unknown; tags?: string[] | undefined }): Promise<void>;
   /** A page of the log: the newest, or those before or after a `seq`. */
-  history(options?: { before?: number; after?: number; limit?: number }): Promise<Page>;
+  history(options?: { before?: number | undefined; after?: number | undefined; limit?: number | undefined }): Promise<Page>;
   /** A page of who is here, for rooms too large for `members`. */
-  listMembers(options?: { after?: string; limit?: number }): Promise<{ members: Member[]; more: boolean }>;
+  listMembers(options?: { after?: string | undefined; limit?: number | undefined }): Promise<{ members: Member[]; more: boolean }>;
 
   /** Changes the transport now, missing nothing. */
   use(transport: "auto" | Transport): void;

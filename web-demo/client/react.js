@@ -3,7 +3,7 @@
 //     const { room, status, messages, members } = useRoom("lobby", { name: "ada" });
 
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { connect } from "./dormouse.js";
+import { DormouseError, connect } from "./dormouse.js";
 
 /** The most messages kept for a component; `room.history` has the others. */
 const SHOWN = 200;
@@ -11,21 +11,31 @@ const NOTHING = { room: null, status: { state: "connecting", transport: null }, 
 
 /**
  * Joins a room, and another when its name or `options.gateway` changes. What else the options say
- * counts from the next joining.
+ * counts from the next joining. Where no room can be joined, `status` is closed and has the error.
  */
 export function useRoom(name, options = {}) {
   const newest = useRef(options);
   newest.current = options;
   const [store, setStore] = useState(null);
   useEffect(() => {
-    const store = new Store(connect(name, newest.current));
+    const store = open(name, newest.current);
     setStore(store);
     return () => {
       setStore(null);
-      store.room.close();
+      store.room?.close();
     };
   }, [name, String(options.gateway)]);
   return useSyncExternalStore(store?.subscribe ?? never, store?.read ?? nothing, nothing);
+}
+
+/** The store of a room, or of the reason why there is none: an error thrown in an effect would blank the page. */
+function open(name, options) {
+  try {
+    return new Store(connect(name, options));
+  } catch (cause) {
+    const error = cause instanceof DormouseError ? cause : new DormouseError("failed", String(cause), { cause });
+    return new Store(null, { state: "closed", transport: null, error });
+  }
 }
 
 const never = () => () => {};
@@ -40,12 +50,12 @@ class Store {
     return () => this.#listeners.delete(listener);
   };
 
-  constructor(room) {
+  constructor(room, status = NOTHING.status) {
     this.room = room;
-    this.now = { ...NOTHING, room };
-    room.on("status", (status) => this.#set({ status }));
-    room.on("presence", () => this.#set({ members: [...room.members.values()] }));
-    room.on("message", (message) => this.#set({ messages: [...this.now.messages, message].slice(-SHOWN) }));
+    this.now = { ...NOTHING, room, status };
+    room?.on("status", (status) => this.#set({ status }));
+    room?.on("presence", () => this.#set({ members: [...room.members.values()] }));
+    room?.on("message", (message) => this.#set({ messages: [...this.now.messages, message].slice(-SHOWN) }));
   }
 
   #set(change) {

@@ -1,8 +1,11 @@
 // The ways into a gateway, and which of them to take.
 //
-// Every opening asks the gateway first how it wants to be reached. That also tells whether it
-// is there at all: browsers punish a page for each WebTransport handshake that fails, so a
-// gateway that restarts must not be knocked at that way.
+// Every opening asks the gateway first how it wants to be reached (the discovery). A proxy may
+// show the rooms alone, and a page may be forbidden to ask: without an answer, with another one,
+// and while it is waited for there is WebSocket. WebTransport is tried after an answer only, for
+// that tells whether the gateway is there: browsers punish a page for each WebTransport handshake
+// that fails. A gateway that has answered before and now does not is not knocked at either:
+// Firefox makes a page wait for each WebSocket that failed.
 //
 // Where WebTransport has lost twice in a row, or has stalled, it is not tried for a day; that is
 // remembered where pages remember things, for every page of the same origin.
@@ -10,7 +13,7 @@
 /** @import {Transport} from "../dormouse.js" */
 /** @import {Body, Frame} from "./framing.js" */
 import { DormouseError } from "./errors.js";
-import { openWithin, race } from "./race.js";
+import { attempt, race, within } from "./race.js";
 import { openWebSocket } from "./websocket.js";
 import { openWebTransport } from "./webtransport.js";
 
@@ -28,11 +31,22 @@ import { openWebTransport } from "./webtransport.js";
  * @property {(code?: number) => void} close 1000 gives the seat up; without a code it is kept
  */
 
+const DISCOVERY_PATH = "/.well-known/dormouse";
 const DISCOVERY_TIMEOUT_MS = 5_000;
+/** How long WebSocket waits for the discovery, and for WebTransport unless the gateway says otherwise. */
+const HEAD_START_MS = 200;
 const WEBSOCKET_TIMEOUT_MS = 10_000;
 const DAY_MS = 24 * 3_600_000;
 /** More losses than any policy forgives. */
 const GIVEN_UP = 99;
+
+/**
+ * How a gateway wants to be reached.
+ *
+ * @typedef {object} Discovery
+ * @property {{ url?: string, certificate_hashes?: string[] } | null} [webtransport] where it is, with the path before `/rooms`
+ * @property {Record<string, any>} [policy] how to choose
+ */
 
 export class Doors {
   #base;
@@ -41,16 +55,18 @@ export class Doors {
   #slot;
   /** In a row, with the time of the last: how often WebSocket was there first. */
   #losses = { count: 0, at: 0 };
+  /** Whether the last that was heard of the gateway was how it wants to be reached. */
+  #isKnown = false;
 
   /**
-   * @param {URL} base the gateway's address
+   * @param {string} base the gateway's address, without a slash at the end
    * @param {{ WebSocket: any, WebTransport?: any }} transports
    */
   constructor(base, { WebSocket, WebTransport }) {
     this.#base = base;
     this.#WebSocket = WebSocket;
     this.#WebTransport = WebTransport;
-    this.#slot = `dormouse.losses ${base.origin}`;
+    this.#slot = `dormouse.losses ${base}`;
   }
 
   /**
@@ -61,66 +77,71 @@ export class Doors {
    * @param {AbortSignal} signal gives it up: no request and no socket stays open, and none follows
    */
   async open(room, choice, hasStalled, signal) {
-    const gateway = await this.#discover(signal);
     const path = `/rooms/${encodeURIComponent(room)}`;
-    const { url: address, certificate_hashes: hashes } = gateway.webtransport ?? {};
-    const policy = gateway.policy ?? {};
-    const readyTimeout = policy.ready_timeout_ms ?? 3_000;
-
-    const websocket = () => {
-      const url = new URL(`${path}/ws`, this.#base);
-      url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-      return openWebSocket(url.href, this.#WebSocket);
+    const asked = Date.now();
+    const discovery = attempt(DISCOVERY_PATH, () => this.#ask(), { timeout: DISCOVERY_TIMEOUT_MS, signal });
+    const websocket = attempt(
+      "WebSocket",
+      () => openWebSocket(`${this.#base.replace("http", "ws")}${path}/ws`, this.#WebSocket),
+      { timeout: WEBSOCKET_TIMEOUT_MS, signal },
+    );
+    const webtransport = (/** @type {Discovery} */ { webtransport: place, policy }) => {
+      const open = () => {
+        if (!this.#WebTransport) throw new Error("there is none here; it needs a secure context");
+        if (!place?.url) throw new Error("this gateway offers none");
+        return openWebTransport(`${place.url}${path}/wt`, this.#WebTransport, place.certificate_hashes);
+      };
+      return attempt("WebTransport", open, { timeout: policy?.ready_timeout_ms ?? 3_000, hint: "; UDP may be blocked", signal });
     };
-    const webtransport = () => openWebTransport(new URL(`${path}/wt`, address).href, this.#WebTransport, hashes);
-
-    if (choice === "webtransport") {
-      if (!this.#WebTransport) throw unreachable("there is no WebTransport here; it needs a secure context");
-      if (!address) throw unreachable("this gateway offers no WebTransport");
-      return openWithin(webtransport, readyTimeout, signal).catch((cause) => {
-        throw unreachable("WebTransport does not open; UDP may be blocked on the way", cause);
-      });
-    }
-    const suits = this.#WebTransport && address && policy.webtransport?.[engine()] === true;
-    const hasFailed = this.#recall() >= (policy.failures_before_websocket ?? 2);
-    const opening = async () => {
-      if (choice === "websocket" || !suits || hasFailed || hasStalled) {
-        const link = await openWithin(websocket, WEBSOCKET_TIMEOUT_MS, signal);
-        // So the network was not to blame.
-        if (hasStalled) this.#remember(GIVEN_UP);
-        return link;
-      }
-      const link = await race(webtransport, websocket, {
-        headStart: policy.head_start_ms ?? 200,
-        firstTimeout: readyTimeout,
-        secondTimeout: WEBSOCKET_TIMEOUT_MS,
-      }, signal);
+    const open = async () => {
+      const answer = discovery.begin().then(({ ready }) => ready);
+      if (choice === "webtransport") return webtransport(await answer).begin();
+      answer.catch(() => this.#isKnown && websocket.drop());
+      const found = (await within(HEAD_START_MS, answer)) ?? (await Promise.any([websocket.begin(), answer]));
+      if ("transport" in found) return found;
+      const policy = found.policy ?? {};
+      const suits = this.#WebTransport && found.webtransport?.url && policy.webtransport?.[engine()] === true;
+      const hasFailed = this.#recall() >= (policy.failures_before_websocket ?? 2);
+      if (choice === "websocket" || !suits || hasFailed || hasStalled) return websocket.begin();
+      // On a slow path the WebSocket has begun already; then WebTransport gets as long as the discovery took.
+      const headStart = Math.max(policy.head_start_ms ?? HEAD_START_MS, Date.now() - asked);
+      const link = await race(webtransport(found), websocket, headStart);
       this.#remember(link.transport === "websocket" ? this.#recall() + 1 : 0);
       return link;
     };
-    return opening().catch((cause) => {
-      throw unreachable("the gateway answers, but lets nobody in; it may be full, or not know this page's origin", cause);
-    });
+    try {
+      const link = await open();
+      // So the network was not to blame.
+      if (hasStalled && link.transport === "websocket") this.#remember(GIVEN_UP);
+      return link;
+    } catch (/** @type {any} */ cause) {
+      const tried = (cause.errors ?? [cause]).map((/** @type {Error} */ { message }) => message);
+      throw new DormouseError("unreachable", `no way into ${this.#base}: ${tried.join("; ")}`, { cause });
+    } finally {
+      discovery.drop();
+    }
   }
 
-  /** @param {AbortSignal} signal */
-  async #discover(signal) {
-    const url = new URL("/.well-known/dormouse", this.#base);
-    const late = AbortSignal.timeout(DISCOVERY_TIMEOUT_MS);
-    try {
-      // A browser without `any` ends a request that is given up when it is late.
-      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.any?.([signal, late]) ?? late });
+  /** Asks the gateway how it wants to be reached. @returns {{ ready: Promise<Discovery>, close: () => void }} */
+  #ask() {
+    const asking = new AbortController();
+    const ask = async () => {
+      const answer = await fetch(this.#base + DISCOVERY_PATH, { cache: "no-store", signal: asking.signal });
+      // Of a proxy whose gateway is down; any other answer is news.
+      if (answer.status < 500) this.#isKnown = false;
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-      return await answer.json();
-    } catch (cause) {
-      throw unreachable("the gateway cannot be reached", cause);
-    }
+      const found = await answer.json();
+      if (!found?.versions) throw new Error("another program answers");
+      this.#isKnown = true;
+      return found;
+    };
+    return { ready: ask(), close: () => asking.abort() };
   }
 
   #recall() {
     try {
       const kept = localStorage.getItem(this.#slot);
-      if (kept) this.#losses = JSON.parse(kept);
+      if (kept) this.#losses = JSON.parse(kept) ?? this.#losses;
     } catch {
       // No storage, or not for us: this page remembers by itself.
     }
@@ -138,14 +159,6 @@ export class Doors {
       // As above.
     }
   }
-}
-
-/**
- * @param {string} message
- * @param {unknown} [cause]
- */
-function unreachable(message, cause) {
-  return new DormouseError("unreachable", message, { cause });
 }
 
 /** The browser's family, by which the gateway's policy tells whether WebTransport suits it. */

@@ -34,6 +34,9 @@ export const TOKEN_EXPIRED = 4501;
 export const TAKEN_OVER = 4508;
 
 export class DormouseError extends Error {
+  /** @override */
+  name = "DormouseError";
+
   /**
    * @param {string} code
    * @param {string} message
@@ -41,12 +44,14 @@ export class DormouseError extends Error {
    */
   constructor(code, message, options) {
     super(message, options);
-    this.name = "DormouseError";
     this.code = code;
   }
 }
 
 export class CloseError extends DormouseError {
+  /** @override */
+  name = "CloseError";
+
   /**
    * @param {number} closeCode
    * @param {string} [reason]
@@ -57,7 +62,6 @@ export class CloseError extends DormouseError {
     const family = /** @type {const} */ (["unknown", closeCode >= 4500 ? "never" : "later", "the gateway ended the session"]);
     const [slug, advice, sentence] = CLOSE_REASONS[closeCode] ?? family;
     super(reason || slug, sentence);
-    this.name = "CloseError";
     this.closeCode = closeCode;
     this.advice = advice;
     this.retryAfter = retryAfter;
@@ -65,12 +69,6 @@ export class CloseError extends DormouseError {
 }
 
 export class RequestError extends DormouseError {
-  /**
-   * @param {string} code
-   * @param {string} message
-   */
-  constructor(code, message) {
-    super(code, message);
-    this.name = "RequestError";
-  }
+  /** @override */
+  name = "RequestError";
 }

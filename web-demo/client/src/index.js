@@ -2,6 +2,7 @@
 
 /** @import {Options, Room} from "../dormouse.js" */
 import { DormouseRoom } from "./room.js";
+import { checkPlatform } from "./surroundings.js";
 
 export { CloseError, DormouseError, RequestError } from "./errors.js";
 
@@ -11,5 +12,6 @@ export { CloseError, DormouseError, RequestError } from "./errors.js";
  * @returns {Room}
  */
 export function connect(room, options) {
+  checkPlatform();
   return new DormouseRoom(room, options);
 }

@@ -7,11 +7,12 @@
 
 /** @import {Direct, Gap, Message, Options, Position, Room, Status, Transport} from "../dormouse.js" */
 /** @import {Frame} from "./framing.js" */
+import { baseOf } from "./address.js";
 import { Connection } from "./connection.js";
 import { Doors } from "./doors.js";
 import { Emitter } from "./emitter.js";
 import { Ephemerals } from "./ephemerals.js";
-import { CloseError, DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
+import { DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
 import { fromBase64 } from "./framing.js";
 import { toJson } from "./json.js";
 import { fit } from "./limits.js";
@@ -70,7 +71,8 @@ export class DormouseRoom extends Emitter {
   #leftPage = false;
   #keyPrefix = randomText();
   #keys = 0;
-  #settle = { resolve: () => {}, reject: (/** @type {Error} */ _) => {} };
+  /** Of `ready`. @type {any} */
+  #settle;
   #ignore = () => {};
 
   /**
@@ -79,21 +81,21 @@ export class DormouseRoom extends Emitter {
    */
   constructor(name, options = {}) {
     super();
-    if (!ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
-    const transports = { WebSocket: globalThis.WebSocket, WebTransport: globalThis.WebTransport, ...options };
-    if (!transports.WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
-    const base = gatewayOf(options.gateway);
+    if (typeof name !== "string" || !ROOM_NAME.test(name)) throw new DormouseError("bad_name", "a room's name is 1 to 128 letters, digits or any of . _ ~ -");
+    const { WebSocket = globalThis.WebSocket, WebTransport = globalThis.WebTransport } = options;
+    if (!WebSocket) throw new DormouseError("no_websocket", "there is no WebSocket here; hand one in");
+    const base = baseOf(options.gateway);
     this.name = name;
     const { name: shown, session, since, history, watch, presence, tags, attachment, signal } = options;
     const token = typeof options.token === "function" ? undefined : options.token;
     const position = since && { epoch: since.epoch, seq: since.seq };
     this.#told = copy({ type: "hello", name: shown, session, since: position, history, watch, presence, tags, attachment, token });
-    this.#saved = new Saved(options.save, `dormouse.room ${base.origin}/${name}`);
+    this.#saved = new Saved(options.save, `dormouse.room ${base}/${name}`);
     this.session = session;
     this.position = position ?? this.#saved.since;
     this.#log = new Log(options.buffer ?? KEPT_MESSAGES, (after, limit, signal) => this.history({ after, limit }, signal));
     this.#token = new Token(options.token, (token) => this.#connection.send(this.#body({ type: "token", token })));
-    this.#connection = new Connection(new Doors(base, transports), name, options.transport ?? "auto", {
+    this.#connection = new Connection(new Doors(base, { WebSocket, WebTransport }), name, options.transport ?? "auto", {
       hello: () => this.#hello(),
       welcome: (frame) => this.#welcome(frame),
       take: (frame) => this.#take(frame),
@@ -154,14 +156,14 @@ export class DormouseRoom extends Emitter {
    * @param {unknown} data
    */
   ephemeral(key, data) {
-    this.#ephemerals.show(key, data, this.#connection.isSeated);
+    this.#ephemerals.show(key, data, this.#limits, this.#connection.isSeated);
   }
 
   /** @param {{ attachment?: unknown, tags?: string[] }} change */
   async set({ attachment, tags }) {
     this.#mustBeOpen();
-    const { type, ...change } = copy({ type: "set", attachment, tags });
-    await this.#requests.add({ type, ...change });
+    const change = copy({ attachment, tags });
+    await this.#requests.add({ type: "set", ...change });
     // The next hello says it again, now that the gateway has taken it: with a hello that is
     // refused the room would end.
     this.#told = { ...this.#told, ...change };
@@ -173,8 +175,9 @@ export class DormouseRoom extends Emitter {
    */
   async history({ before, after, limit } = {}, signal) {
     this.#mustBeOpen();
-    if (before != null && after != null) throw new DormouseError("bad_request", "before and after exclude each other");
-    const { messages, more } = await this.#requests.add({ type: "history", before, after, limit }, { signal });
+    // Both exclude each other, so that a pair of them is refused.
+    const pair = before == null || after == null ? after : [before, after];
+    const { messages, more } = await this.#requests.add({ type: "history", before, after: pair, limit }, { signal });
     return { messages: messages.map((/** @type {Frame} */ frame) => this.#message(frame)), more };
   }
 
@@ -231,7 +234,7 @@ export class DormouseRoom extends Emitter {
     try {
       token = await this.#token.get();
     } catch (cause) {
-      throw new DormouseError("no_token", "the application could not give a token", { cause });
+      throw new DormouseError("no_token", "there is no token", { cause });
     }
     return this.#body({ ...this.#told, session: this.session, since: this.position, token });
   }
@@ -254,7 +257,6 @@ export class DormouseRoom extends Emitter {
     for (const oldest of this.#ownSids) if (this.#ownSids.size > OWN_SIDS) this.#ownSids.delete(oldest);
     this.#limits = limits;
     this.emit("presence", this.members.begin(frame));
-    this.#ephemerals.open(limits);
     this.#requests.open(limits);
     this.#outbox.open(limits);
   }
@@ -354,7 +356,7 @@ export class DormouseRoom extends Emitter {
     this.#token.stop();
     this.#log.end(error);
     // The seat is somebody else's now, or nobody's.
-    if (!error || (error instanceof CloseError && error.closeCode === TAKEN_OVER)) this.session = undefined;
+    if (!error || /** @type {any} */ (error).closeCode === TAKEN_OVER) this.session = undefined;
     this.#saved.keep(this.#processed(), this.session);
     this.#settle.reject(closed);
     this.#requests.close(closed);
@@ -364,7 +366,7 @@ export class DormouseRoom extends Emitter {
   /** Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes it. */
   #leave() {
     this.#saved.keep(this.#processed(), this.session);
-    this.#leftPage = !this.#connection.isPaused;
+    this.#leftPage = this.#connection.mode !== "paused";
     this.#connection.pause();
   }
 
@@ -394,7 +396,7 @@ export class DormouseRoom extends Emitter {
   }
 
   #mustBeOpen() {
-    if (this.#connection.isOff) throw this.status.error ?? new DormouseError("closed", "the room was closed");
+    if (this.#connection.mode === "off") throw this.status.error ?? new DormouseError("closed", "the room was closed");
   }
 }
 
@@ -407,17 +409,8 @@ function copy(frame) {
   return JSON.parse(toJson(frame));
 }
 
-/** @param {string | URL | undefined} given */
-function gatewayOf(given) {
-  const origin = /^https?:/.test(import.meta.url ?? "") ? import.meta.url : globalThis.location?.origin;
-  try {
-    return new URL(given ?? origin);
-  } catch (cause) {
-    throw new DormouseError("no_gateway", "say where the gateway is, as in { gateway: \"https://rooms.example\" }", { cause });
-  }
-}
-
-/** Of 128 bits, also where there is no secure context. */
+/** Of 128 bits, also where there is no secure context. It is unique and no secret. */
 function randomText() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("");
+  const words = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? [1, 2, 3, 4].map(Math.random);
+  return Array.from(words, (word) => word.toString(36)).join("");
 }

@@ -11,12 +11,13 @@ import { toJson } from "./json.js";
 const EVERY_MS = 250;
 
 export class Saved {
+  /** @type {Exclude<Options["save"], boolean>} */
   #storage;
   #slot;
   /** @type {any} */
   #timer;
   /** @type {Position | undefined} */
-  #since;
+  since;
   #isTaken = false;
 
   /**
@@ -24,13 +25,13 @@ export class Saved {
    * @param {string} slot
    */
   constructor(save, slot) {
-    this.#storage = save === true ? globalThis.localStorage : save || undefined;
     this.#slot = slot;
-    this.#since = this.#read().since;
-  }
-
-  get since() {
-    return this.#since;
+    try {
+      this.#storage = save === true ? localStorage : save || undefined;
+    } catch {
+      // There is no storage, or it is denied to this page: nothing is kept.
+    }
+    this.since = this.#read().since;
   }
 
   /**
@@ -53,7 +54,7 @@ export class Saved {
     if (!this.#storage) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#since = read();
+      this.since = read();
       this.#write({});
     }, EVERY_MS);
   }
@@ -67,7 +68,7 @@ export class Saved {
     if (!this.#isTaken) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#since = since;
+    this.since = since;
     this.#write({ session });
   }
 
@@ -85,7 +86,7 @@ export class Saved {
   /** @param {{ session?: string }} more */
   #write(more) {
     try {
-      this.#storage?.setItem(this.#slot, JSON.stringify({ since: this.#since, ...more }));
+      this.#storage?.setItem(this.#slot, JSON.stringify({ since: this.since, ...more }));
     } catch {
       // A full or forbidden storage costs a reload its shortcut, nothing else.
     }

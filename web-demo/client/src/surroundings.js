@@ -1,5 +1,17 @@
-// What the page tells a connection: it is seen again, the network is back, it is about to go.
-// Where there is no page, nothing is told.
+// The platform: what of it there must be, and what it tells a connection. A page is seen again or
+// is about to go, the network is back; where there is no page, as in a worker, the rest is told.
+
+import { DormouseError } from "./errors.js";
+
+/** Without these nothing works. Of all else a platform may have the client does without. */
+const NEEDED = "AbortController TextDecoder TextEncoder URL atob performance queueMicrotask setTimeout clearTimeout";
+
+/** Throws `unsupported` where something is missing that there must be. */
+export function checkPlatform() {
+  for (const name of NEEDED.split(" ")) {
+    if (!(/** @type {any} */ (globalThis)[name])) throw new DormouseError("unsupported", `there is no ${name} here`);
+  }
+}
 
 /**
  * @param {object} listeners
@@ -10,16 +22,17 @@
  */
 export function watchSurroundings({ doubt, leave, comeBack }) {
   const ended = new AbortController();
-  const { document, addEventListener } = globalThis;
-  if (!document || !addEventListener) return () => {};
   const { signal } = ended;
+  const { document } = globalThis;
   const seen = () => {
     if (!document.hidden) doubt();
   };
-  document.addEventListener("visibilitychange", seen, { signal });
-  document.addEventListener("resume", doubt, { signal }); // Chromium froze the tab and thaws it
-  addEventListener("online", doubt, { signal });
-  addEventListener("pagehide", leave, { signal });
-  addEventListener("pageshow", ({ persisted }) => persisted && comeBack(), { signal });
+  const on = (/** @type {any} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ listener) =>
+    target?.addEventListener?.(type, listener, { signal });
+  on(document, "visibilitychange", seen);
+  on(document, "resume", doubt); // Chromium froze the tab and thaws it
+  on(globalThis, "online", doubt);
+  on(globalThis, "pagehide", leave);
+  on(globalThis, "pageshow", ({ persisted }) => persisted && comeBack());
   return () => ended.abort();
 }

@@ -25,7 +25,10 @@ export function openWebSocket(url, WebSocket) {
         isOpen = true;
         resolve();
       });
-      socket.addEventListener("close", () => reject(new Error("WebSocket did not open")));
+      const fail = (/** @type {any} */ { message }) => reject(new Error(message || "it did not open; the gateway may not know this page's origin"));
+      // Of a WebSocket that the page's policy forbids Chromium tells an error and no close.
+      socket.addEventListener("error", fail);
+      socket.addEventListener("close", fail);
     }),
     closed: new Promise((resolve) => {
       socket.addEventListener("close", ({ code, reason }) => {
@@ -47,7 +50,6 @@ export function openWebSocket(url, WebSocket) {
     },
   };
   link.ready.catch(() => {}); // whoever lost the race has no more listeners
-  socket.addEventListener("error", () => {}); // `close` follows and says the same
 
   socket.addEventListener("message", ({ data }) => {
     /** @type {import("./framing.js").Frame} */

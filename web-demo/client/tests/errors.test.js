@@ -38,7 +38,7 @@ test("errors have classes, codes and names", () => {
 
 test("every code is in the page that says what to do", async () => {
   const page = await read("docs/client.md");
-  const source = await Promise.all(["connection", "doors", "json", "limits", "log", "outbox", "ephemerals", "room"].map((name) => read(`web-demo/client/src/${name}.js`)));
+  const source = await Promise.all(["address", "connection", "doors", "json", "limits", "log", "outbox", "ephemerals", "room", "surroundings"].map((name) => read(`web-demo/client/src/${name}.js`)));
   const local = source.join("").matchAll(/new DormouseError\("(\w+)"/g);
   const server = await read("src/protocol/v1/server.rs");
   const requests = /pub enum ErrorCode \{([^}]*)\}/.exec(server)?.[1].matchAll(/^ {4}(\w+),/gm) ?? [];

@@ -5,6 +5,7 @@ import { connect } from "../src/index.js";
 
 /** What the real one says of itself. */
 const DISCOVERY = {
+  versions: ["dormouse.v1"],
   webtransport: { url: "https://127.0.0.1:4433" },
   policy: { webtransport: { safari: true }, head_start_ms: 200, ready_timeout_ms: 3_000, failures_before_websocket: 2 },
 };
@@ -12,8 +13,13 @@ const DISCOVERY = {
 export class FakeGateway {
   /** Every link that was asked for, oldest first. @type {FakeLink[]} */
   links = [];
-  discovery = { ...DISCOVERY };
+  discovery = structuredClone(DISCOVERY);
+  /** Where the discovery was asked for, oldest first. @type {string[]} */
+  asked = [];
+  /** Whether the network leads to it; where not, every connection is refused. */
   isReachable = true;
+  /** The answer to who asks for the discovery. @type {(signal: AbortSignal) => Promise<unknown>} */
+  answer = async () => Response.json(this.discovery);
   storage = new FakeStorage();
   /** @type {import("../dormouse.js").Room[]} */
   rooms = [];
@@ -22,9 +28,10 @@ export class FakeGateway {
   constructor(t) {
     mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_800_000_000_000 });
     mock.method(Math, "random", () => 0.5);
-    mock.method(globalThis, "fetch", async () => {
+    mock.method(globalThis, "fetch", async (/** @type {string} */ url, /** @type {RequestInit} */ { signal }) => {
+      this.asked.push(url);
       if (!this.isReachable) throw new TypeError("fetch failed");
-      return { ok: true, json: async () => this.discovery };
+      return this.answer(/** @type {AbortSignal} */ (signal));
     });
     Object.defineProperty(globalThis, "localStorage", { value: this.storage, configurable: true });
     t.after(async () => {
@@ -89,6 +96,8 @@ export class FakeLink {
   tell = (_) => {};
   /** @param {number} [_] */
   drop = (_) => {};
+  /** As a page's policy does in Chromium: with an error and no close. */
+  forbid = () => {};
 
   get isClosed() {
     return this.closedWith !== undefined;
@@ -106,7 +115,7 @@ export class FakeLink {
 }
 
 /** @param {FakeGateway} gateway */
-function fakeWebSocket(gateway) {
+export function fakeWebSocket(gateway) {
   return class extends EventTarget {
     bufferedAmount = 0;
     binaryType = "";
@@ -116,8 +125,10 @@ function fakeWebSocket(gateway) {
       super();
       const link = (this.link = new FakeLink("websocket", url));
       gateway.links.push(link);
+      if (!gateway.isReachable) queueMicrotask(() => link.drop());
       link.open = () => void this.dispatchEvent(new Event("open"));
       link.tell = (frame) => void this.dispatchEvent(Object.assign(new Event("message"), { data: JSON.stringify(frame) }));
+      link.forbid = () => void this.dispatchEvent(new Event("error"));
       link.drop = (code = 1006) => void this.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
     }
 
@@ -136,7 +147,7 @@ function fakeWebSocket(gateway) {
 }
 
 /** @param {FakeGateway} gateway */
-function fakeWebTransport(gateway) {
+export function fakeWebTransport(gateway) {
   return class {
     /** @param {string} url @param {object} options */
     constructor(url, options) {

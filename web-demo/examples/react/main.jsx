@@ -11,6 +11,7 @@ const name = query.get("name") ?? "somebody";
 
 function Chat() {
   const { room, status, messages, members } = useRoom("example", { gateway, name });
+  const here = members.filter(({ away }) => !away); // who reloads the page is away for a while
   const [text, setText] = useState("");
   const say = (event) => {
     event.preventDefault();
@@ -21,7 +22,7 @@ function Chat() {
     <>
       <h1>A room in React</h1>
       <p>
-        <span id="status">{status.transport ?? status.state}</span>, {members.length} here
+        <span id="status">{status.error?.message ?? status.transport ?? status.state}</span>, <span id="here">{here.length}</span> here
       </p>
       <ol id="messages">
         {messages.map(({ seq, from, data }) => (
