@@ -415,7 +415,8 @@ mod tests {
     async fn a_keeper_that_fails_sends_its_members_away_and_the_next_one_serves_them() {
         let config = crate::config::Config::default();
         let asked = Arc::default();
-        let store = Faulty(Memory::new(1), AtomicBool::new(false), Arc::clone(&asked));
+        let store =
+            Faulty(Memory::new(1), AtomicBool::new(false), Arc::clone(&asked), Arc::default());
         let metrics = Arc::<Metrics>::default();
         let dispatcher = Dispatcher::new(config.keeper, Store::new(store), metrics.clone());
         let room = "lobby".parse().unwrap();

@@ -12,6 +12,7 @@ import "./chat.mjs";
 import "./company.mjs";
 import "./promises.mjs";
 import "./examples.mjs";
+import "./refusals.mjs";
 import "./strict-mode.mjs";
 import "./doors.mjs";
 import "./proxies.mjs";

@@ -12,8 +12,8 @@ import { rolldown } from "rolldown";
 const LIMIT_BYTES = 10_500;
 const HERE = new URL(".", import.meta.url);
 const TARGET = new URL("dormouse.js", HERE);
-const HEAD = `/* @ts-self-types="./dormouse.d.ts" */
-// Dormouse's client, made from web-demo/client/src; docs/client.md is its guide.`;
+/** For Deno; the rest of the file is for machines. */
+const HEAD = `// @ts-self-types="./dormouse.d.ts"`;
 
 const bundle = await rolldown({ input: new URL("src/index.js", HERE).pathname, transform: { target: "es2022" } });
 const { output } = await bundle.generate({ format: "esm", minify: true, comments: false });

@@ -8,7 +8,8 @@
  * of transport, until it is closed. Returns at once; `room.ready` tells when it is there.
  *
  * Throws a `DormouseError` when it can never work: `bad_name`, `no_gateway`, `no_websocket`,
- * `unsupported`.
+ * `unsupported`, `bad_request` for an option that the gateway would refuse. Throws a `TypeError`
+ * for an attachment that is no JSON.
  */
 export declare function connect(room: string, options?: Options): Room;
 
@@ -229,7 +230,8 @@ export interface Room {
 
   /**
    * Every message once and in order: first what the client has, then what comes. As slow as its
-   * reader. It ends when the room is closed, and throws when the gateway closed it.
+   * reader. It ends when the room is closed, and throws when the gateway closed it. `return` and
+   * `throw` end it at once, also while a `next` waits.
    */
   messages(options?: { signal?: AbortSignal | undefined }): AsyncIterableIterator<Message>;
   /** Calls `listener` for every event of that type; what it returns ends that. */
@@ -239,10 +241,14 @@ export interface Room {
   publish(data: unknown, options: { to: To; signal?: AbortSignal | undefined }): Promise<Reached>;
   /**
    * Says something. Resolves when it is durable and in order, however often it had to be sent;
-   * rejects when it will not be. `key`: two publishes with the same take effect once.
+   * rejects when it will not be: at once, and alone, for what the gateway would refuse, and with
+   * a `TypeError` for what is no JSON. `key`: two publishes with the same take effect once.
    */
   publish(data: unknown, options?: { key?: string | undefined; signal?: AbortSignal | undefined }): Promise<Published>;
-  /** Shows the others something that may be lost: of each key only the newest counts. */
+  /**
+   * Shows the others something that may be lost: of each key only the newest counts. Throws for
+   * what the gateway would refuse, also while there is no connection.
+   */
   ephemeral(key: string, data: unknown): void;
   /** Changes what others know of this seat. Resolves when that is durable. */
   set(change: { attachment?: unknown; tags?: string[] | undefined }): Promise<void>;
@@ -255,7 +261,10 @@ export interface Room {
   use(transport: "auto" | Transport): void;
   /** Lets go of the connection and keeps the seat for a while. */
   pause(): void;
-  /** Comes back: from a pause, from the wait before the next try, from a close by the gateway. */
+  /**
+   * Comes back: from a pause, from the wait before the next try, from a close by the gateway.
+   * After `close()` it does nothing.
+   */
   resume(): void;
   /** Gives the seat up, for good. What still waits is rejected with `closed`. */
   close(): Promise<void>;

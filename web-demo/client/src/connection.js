@@ -47,11 +47,11 @@ export class Connection {
   #room;
   #house;
   #choice;
-  /** @type {"on" | "paused" | "off"} */
-  #mode = "off";
+  /** What was decided last; "off" until it is started, and when it has ended. @type {"on" | "paused" | "off"} */
+  mode = "off";
   /** @type {Link | undefined} */
   #link;
-  #isSeated = false;
+  isSeated = false;
   /** @type {Liveness | undefined} */
   #liveness;
   /** @type {(ending?: Ending) => void} */
@@ -79,40 +79,27 @@ export class Connection {
     this.#house = house;
   }
 
-  get isSeated() {
-    return this.#isSeated;
-  }
-
-  get isPaused() {
-    return this.#mode === "paused";
-  }
-
-  /** Whether it has ended, or is about to, unless it is started again. */
-  get isOff() {
-    return this.#mode === "off";
-  }
-
   /** @param {Body} body lost when there is no seat */
   send(body) {
-    if (!this.#isSeated) return;
+    if (!this.isSeated) return;
     this.#link?.send(body);
     this.#liveness?.asked();
   }
 
   /** @param {Body} body */
   sendLossy(body) {
-    return !this.#isSeated || !this.#link || this.#link.sendLossy(body);
+    return !this.isSeated || !this.#link || this.#link.sendLossy(body);
   }
 
   /** Connects, or comes back now, whatever it was waiting for. */
   start() {
-    this.#mode = "on";
+    this.mode = "on";
     this.#wake(true);
     this.#running ??= this.#runOn();
   }
 
   pause() {
-    if (this.#mode === "on") this.#mode = "paused";
+    if (this.mode === "on") this.mode = "paused";
     this.#over({ isMove: true });
     this.#wake(true);
   }
@@ -120,7 +107,6 @@ export class Connection {
   /** @param {"auto" | Transport} choice */
   use(choice) {
     this.#choice = choice;
-    if (this.isOff) return;
     this.#over({ isMove: true });
     this.#wake(false);
   }
@@ -133,11 +119,11 @@ export class Connection {
 
   /** Gives the seat up; resolves when the gateway has agreed, or soon after. */
   async close() {
-    this.#mode = "off";
+    this.mode = "off";
     this.#wake(true);
-    if (!this.#isSeated) this.#over();
+    if (!this.isSeated) this.#over();
     this.send(encode({ type: "bye" }));
-    const timer = this.#isSeated ? setTimeout(() => this.#over(), GOODBYE_MS) : undefined;
+    const timer = setTimeout(() => this.#over(), GOODBYE_MS);
     await this.#running;
     clearTimeout(timer);
   }
@@ -147,7 +133,7 @@ export class Connection {
     // opened for a connection that is closed or paused in the turn of its start.
     await undefined;
     do await this.#run();
-    while (!this.isOff); // it was started again by a listener that was told of its end
+    while (this.mode !== "off"); // it was started again by a listener that was told of its end
     this.#running = undefined;
   }
 
@@ -155,20 +141,20 @@ export class Connection {
     /** @type {Ending} */
     let ending = {};
     for (let isFirst = true; ; isFirst = false) {
-      while (this.#mode === "paused") {
+      while (this.mode === "paused") {
         await this.#rest(Infinity, true, { state: "paused", transport: null });
         ending = {};
       }
-      if (this.isOff) return this.#end(null);
+      if (this.mode === "off") return this.#end(null);
       ending = await this.#visit({ state: isFirst ? "connecting" : "reconnecting", transport: null, error: ending.error }, ending.hasStalled);
-      if (this.#mode !== "on" || ending.isMove) continue;
+      if (this.mode !== "on" || ending.isMove) continue;
       const { error } = ending;
-      if (ending.isFinal || (error instanceof CloseError && error.advice === "never")) {
-        const { closeCode = 0 } = /** @type {{ closeCode?: number }} */ (error);
+      const { advice, closeCode } = /** @type {Partial<CloseError>} */ (error ?? {});
+      if (ending.isFinal || advice === "never") {
         const isToken = closeCode === AUTH_FAILED || closeCode === TOKEN_EXPIRED;
         if (!(isToken && this.#house.renews())) return this.#end(error ?? null);
       }
-      const least = error instanceof CloseError && error.advice === "later" ? LATER_MS : 0;
+      const least = advice === "later" ? LATER_MS : 0;
       const wait = ending.delay ?? Math.max(least, this.#backOff.next());
       await this.#rest(wait, ending.delay !== undefined, { state: "reconnecting", transport: null, error, retryIn: wait });
     }
@@ -176,7 +162,7 @@ export class Connection {
 
   /** @param {DormouseError | null} error */
   #end(error) {
-    this.#mode = "off";
+    this.mode = "off";
     this.#house.ended(error);
     this.#house.tell({ state: "closed", transport: null, error: error ?? undefined });
   }
@@ -200,7 +186,6 @@ export class Connection {
     const visit = async () => {
       signal.throwIfAborted(); // a listener has decided otherwise
       const hello = await this.#house.hello();
-      signal.throwIfAborted();
       const link = await this.#doors.open(this.#room, this.#choice, hasStalled, signal);
       if (!signal.aborted) return this.#live(link, hello);
       link.close();
@@ -228,11 +213,11 @@ export class Connection {
       const liveness = new Liveness({
         heartbeat: HEARTBEAT_MS,
         patience: PATIENCE_MS[link.transport],
-        owes: () => !this.#isSeated || this.#house.owes(),
+        owes: () => !this.isSeated || this.#house.owes(),
         ping,
         gone: (isDoubted) => {
           const hasStalled = link.transport === "webtransport" && this.#choice === "auto" && !isDoubted;
-          const error = new DormouseError("stalled", "the gateway no longer answers on this connection");
+          const error = new DormouseError("stalled", "the gateway no longer answers");
           this.#over({ error, hasStalled, isMove: hasStalled });
         },
       });
@@ -242,9 +227,9 @@ export class Connection {
       this.#over = (ending = {}) => {
         this.#over = () => {};
         this.#link = this.#liveness = undefined;
-        this.#isSeated = false;
+        this.isSeated = false;
         liveness.stop();
-        link.close(this.#mode === "off" ? 1000 : undefined);
+        link.close(this.mode === "off" ? 1000 : undefined);
         this.#house.lost();
         resolve({ ...said, ...ending });
       };
@@ -259,7 +244,7 @@ export class Connection {
         if (!frame.lossy) liveness.heard();
         switch (frame.type) {
           case "welcome":
-            this.#isSeated = true;
+            this.isSeated = true;
             liveness.heartbeat = frame.heartbeat ?? HEARTBEAT_MS;
             return this.#house.welcome(frame);
           case "live":
@@ -279,7 +264,7 @@ export class Connection {
             said.delay ??= frame.retry_after;
             return this.#over();
           case "error":
-            if (this.#isSeated) break;
+            if (this.isSeated) break;
             // A hello that is refused will be refused again, unless it is told when.
             return this.#over({
               error: new RequestError(frame.code, frame.reason),

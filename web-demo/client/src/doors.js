@@ -73,10 +73,10 @@ export class Doors {
    * Opens a link into `room`.
    * @param {string} room
    * @param {"auto" | Transport} choice
-   * @param {boolean} [hasStalled] WebTransport opened the last time and then came to a halt
-   * @param {AbortSignal} [signal] gives it up: no request and no socket stays open, and none follows
+   * @param {boolean} hasStalled WebTransport opened the last time and then came to a halt
+   * @param {AbortSignal} signal gives it up: no request and no socket stays open, and none follows
    */
-  async open(room, choice, hasStalled = false, signal = undefined) {
+  async open(room, choice, hasStalled, signal) {
     const path = `/rooms/${encodeURIComponent(room)}`;
     const asked = Date.now();
     const discovery = attempt(DISCOVERY_PATH, () => this.#ask(), { timeout: DISCOVERY_TIMEOUT_MS, signal });

@@ -18,43 +18,35 @@ const PACE_MS = AT_ONCE * 1_200;
 
 export class Ephemerals {
   #send;
-  /** @type {Map<string, Body>} */
+  /** By key, those sent longest ago first; empty when it is sent. @type {Map<string, Body>} */
   #newest = new Map();
-  /** Those of this session; the gateway forgets none of them before its end. @type {Set<string>} */
-  #keys = new Set();
-  /** What the gateway takes, once it said so. @type {Sizes} */
-  #limits = {};
-  #every = EVERY_MS;
   /** @type {any} */
   #timer;
   #sentAt = -Infinity;
+  #every = EVERY_MS;
 
   /** @param {(body: Body) => boolean} send false when it should wait */
   constructor(send) {
     this.#send = send;
   }
 
-  /** There is a seat. @param {Sizes} limits what the gateway takes */
-  open(limits) {
-    this.#limits = limits;
-    this.#every = Math.max(EVERY_MS, PACE_MS / limits.ephemeral_rate || 0);
-  }
-
   /**
    * Throws for what the gateway would refuse, also where there is no seat to show it from.
    * @param {string} key
    * @param {unknown} data
+   * @param {Sizes} limits what the gateway takes
    * @param {boolean} isSeated
    */
-  show(key, data, isSeated) {
-    const { body } = fit({ type: "ephemeral", key, data }, this.#limits);
+  show(key, data, limits, isSeated) {
+    const { body } = fit({ type: "ephemeral", key, data }, limits);
     if (!isSeated) return;
-    const { ephemeral_keys: most = KEYS } = this.#limits;
-    if (!this.#keys.has(key) && this.#keys.size >= most) {
-      throw new DormouseError("too_many_keys", `at most ${most} keys may be used in a session`);
+    const { ephemeral_keys: most = KEYS, ephemeral_rate: rate } = limits;
+    // The gateway forgets no key before the end of the session.
+    if (!this.#newest.has(key) && this.#newest.size >= most) {
+      throw new DormouseError("too_many_keys", `at most ${most} keys`);
     }
-    this.#keys.add(key);
     this.#newest.set(key, body);
+    this.#every = Math.max(EVERY_MS, PACE_MS / rate || 0);
     this.#timer ??= setTimeout(() => this.#flush(), Math.max(0, this.#sentAt + this.#every - Date.now()));
   }
 
@@ -63,16 +55,17 @@ export class Ephemerals {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#newest.clear();
-    this.#keys.clear();
   }
 
   #flush() {
     this.#timer = undefined;
     this.#sentAt = Date.now();
-    for (const [key, body] of [...this.#newest].slice(0, AT_ONCE)) {
+    const waiting = () => [...this.#newest].filter(([, body]) => body);
+    for (const [key, body] of waiting().slice(0, AT_ONCE)) {
       if (!this.#send(body)) break;
       this.#newest.delete(key);
+      this.#newest.set(key, "");
     }
-    if (this.#newest.size > 0) this.#timer = setTimeout(() => this.#flush(), this.#every);
+    if (waiting().length > 0) this.#timer = setTimeout(() => this.#flush(), this.#every);
   }
 }

@@ -15,7 +15,7 @@ export const CLOSE_REASONS = {
   4002: ["too_slow", "later", "the connection does not keep up"],
   4003: ["log_reset", "now", "the room's log began anew"],
   4004: ["heartbeat_lost", "now", "nothing was heard in time"],
-  4005: ["rate_limit_abuse", "later", "the rate limit was ignored"],
+  4005: ["rate_limit_abuse", "later", "too much was refused"],
   4007: ["store_unavailable", "later", "the store cannot take the seat now"],
   4500: ["auth_failed", "never", "the token was refused"],
   4501: ["token_expired", "never", "the token has expired"],
@@ -34,6 +34,9 @@ export const TOKEN_EXPIRED = 4501;
 export const TAKEN_OVER = 4508;
 
 export class DormouseError extends Error {
+  /** @override */
+  name = "DormouseError";
+
   /**
    * @param {string} code
    * @param {string} message
@@ -41,12 +44,14 @@ export class DormouseError extends Error {
    */
   constructor(code, message, options) {
     super(message, options);
-    this.name = "DormouseError";
     this.code = code;
   }
 }
 
 export class CloseError extends DormouseError {
+  /** @override */
+  name = "CloseError";
+
   /**
    * @param {number} closeCode
    * @param {string} [reason]
@@ -57,7 +62,6 @@ export class CloseError extends DormouseError {
     const family = /** @type {const} */ (["unknown", closeCode >= 4500 ? "never" : "later", "the gateway ended the session"]);
     const [slug, advice, sentence] = CLOSE_REASONS[closeCode] ?? family;
     super(reason || slug, sentence);
-    this.name = "CloseError";
     this.closeCode = closeCode;
     this.advice = advice;
     this.retryAfter = retryAfter;
@@ -65,12 +69,6 @@ export class CloseError extends DormouseError {
 }
 
 export class RequestError extends DormouseError {
-  /**
-   * @param {string} code
-   * @param {string} message
-   */
-  constructor(code, message) {
-    super(code, message);
-    this.name = "RequestError";
-  }
+  /** @override */
+  name = "RequestError";
 }

@@ -18,8 +18,8 @@ const BINARY_KIND = 2;
 const FRAME_LIMIT = 16 * 1024 * 1024;
 
 // `connect` says it where they are missing.
-const utf8 = globalThis.TextEncoder && new TextEncoder();
-const text = globalThis.TextDecoder && new TextDecoder("utf-8", { fatal: true });
+export const utf8 = globalThis.TextEncoder && new TextEncoder();
+export const text = globalThis.TextDecoder && new TextDecoder("utf-8", { fatal: true });
 
 /**
  * Throws for what the gateway would refuse; json.js says how.
@@ -40,9 +40,8 @@ export function encode(frame) {
  */
 export function decode(body) {
   if (typeof body === "string") return JSON.parse(body);
-  const bytes = body instanceof Uint8Array ? body : new Uint8Array(body);
-  const length = readVarint(bytes, 0);
-  if (!length || length.next + length.value > bytes.length) throw new RangeError("a header is cut off");
+  const bytes = new Uint8Array(body);
+  const length = /** @type {NonNullable<ReturnType<typeof readVarint>>} */ (readVarint(bytes, 0));
   const end = length.next + length.value;
   return { ...JSON.parse(text.decode(bytes.subarray(length.next, end))), data: bytes.slice(end) };
 }
@@ -52,7 +51,7 @@ export function decode(body) {
  * @param {Body} body
  */
 export function sizeOf(body) {
-  return typeof body === "string" ? utf8.encode(body).length : body.length;
+  return bytesIn(body).length;
 }
 
 /**
@@ -60,39 +59,28 @@ export function sizeOf(body) {
  * @param {Body} body
  */
 export function wrap(body) {
-  const isText = typeof body === "string";
-  const bytes = isText ? utf8.encode(body) : body;
-  return join(varint(bytes.length + 1), Uint8Array.of(isText ? JSON_KIND : BINARY_KIND), bytes);
+  const bytes = bytesIn(body);
+  return join(varint(bytes.length + 1), Uint8Array.of(typeof body === "string" ? JSON_KIND : BINARY_KIND), bytes);
 }
 
 /** Cuts a stream's chunks into frames, whatever the chunks' borders. */
 export class FrameReader {
-  /** @type {Uint8Array[]} */
-  #chunks = [];
-  #held = 0;
-  /** How many bytes it takes before there can be another frame. */
-  #needed = 1;
+  /** The beginning of a frame that is not complete. */
+  #rest = new Uint8Array();
 
   /**
    * Takes a chunk and gives the frames that are complete now. Throws on what is no frame.
    * @param {Uint8Array} chunk
    */
   push(chunk) {
-    this.#chunks.push(chunk);
-    this.#held += chunk.length;
+    const bytes = join(this.#rest, chunk);
     /** @type {Frame[]} */
     const frames = [];
-    if (this.#held < this.#needed) return frames;
-    const bytes = this.#chunks.length === 1 ? chunk : join(...this.#chunks);
     let at = 0;
-    this.#needed = 1;
     for (let length; (length = readVarint(bytes, at)); ) {
-      if (length.value < 1 || length.value > FRAME_LIMIT) throw new RangeError("a frame has an impossible length");
+      if (length.value < 1 || length.value > FRAME_LIMIT) throw new RangeError();
       const end = length.next + length.value;
-      if (end > bytes.length) {
-        this.#needed = end - at;
-        break;
-      }
+      if (end > bytes.length) break;
       const body = bytes.subarray(length.next + 1, end);
       const kind = bytes[length.next];
       // Of other kinds later versions may make use.
@@ -100,11 +88,14 @@ export class FrameReader {
       else if (kind === BINARY_KIND) frames.push(decode(body));
       at = end;
     }
-    this.#chunks = at < bytes.length ? [bytes.subarray(at)] : [];
-    this.#held = bytes.length - at;
-    if (this.#held > 0 && this.#needed === 1) this.#needed = this.#held + 1;
+    this.#rest = bytes.subarray(at);
     return frames;
   }
+}
+
+/** @param {Body} body */
+function bytesIn(body) {
+  return typeof body === "string" ? utf8.encode(body) : body;
 }
 
 /**

@@ -8,12 +8,12 @@ import { DormouseError } from "./errors.js";
 
 /** How deep objects and arrays may nest, the frame itself counted. */
 const DEPTH = 32;
-/** What JSON has beside numbers, by the names of Object.prototype.toString. */
-const KINDS = ["Object", "Array", "String", "Boolean", "Null"];
+/** What JSON has beside numbers, as Object.prototype.toString names it. */
+const JSON_KIND = / (Object|Array|String|Boolean|Null)]$/;
 
 const TEXT = /^"/;
 const WHOLE = /^\d{1,15}$/;
-const SID = /^"s(0|[1-9A-Za-z][0-9A-Za-z]{0,10})"$/;
+const SID = /^"s\w{1,11}"$/;
 
 /** What the JSON of a field must be; `data` and `attachment` may be any. @type {Record<string, RegExp>} */
 const FIELDS = {
@@ -25,11 +25,12 @@ const FIELDS = {
   limit: WHOLE,
   before: WHOLE,
   after: WHOLE,
-  watch: /^(true|false)$/,
+  "members.after": SID,
+  watch: /^[tf]/, // true or false
   presence: /^"(auto|full|count)"$/,
   tags: /^\[("([^"\\]|\\.)*",?)*]$/,
   since: /^{"epoch":".*","seq":\d{1,15}}$/,
-  to: /^{"(sid":"s(0|[1-9A-Za-z][0-9A-Za-z]{0,10})|(user|tag)":"([^"\\]|\\.)*)"}$/,
+  to: /^{"(sid":"s\w{1,11}|(user|tag)":"([^"\\]|\\.)*)"}$/,
 };
 
 /**
@@ -42,26 +43,24 @@ export function toJson(frame) {
   /** The names and indices that lead to an object or array. @type {Map<unknown, string[]>} */
   const paths = new Map();
   return JSON.stringify(frame, function (name, value) {
-    const around = paths.get(this) ?? [];
-    const path = () => [...around, name];
-    const where = () => path().slice(1).join(".");
-    const refuse = (/** @type {string} */ why) => {
-      throw new DormouseError("bad_request", `${where()} ${why}`);
-    };
-    const isField = around.length === 1;
+    const path = paths.get(this)?.concat(name) ?? [];
+    const isField = path.length === 1;
+    const kind = {}.toString.call(value);
     // A key that is there is meant; what else is null is absent.
-    const rule = isField && (value ?? name === "key") && (name === "after" && frame.type === "members" ? SID : FIELDS[name]);
-    if (rule && !rule.test(JSON.stringify(value))) refuse(`cannot be ${JSON.stringify(value)}`);
-    const kind = {}.toString.call(value).slice(8, -1);
-    if (/\p{Surrogate}/u.test(kind === "String" ? `${name} ${value}` : name)) refuse("has half an emoji, a lone surrogate");
+    const rule = isField && (value ?? name === "key") && (FIELDS[`${frame.type}.${name}`] ?? FIELDS[name]);
     const isLeftOut = value === undefined && !Array.isArray(this) && !(isField && name === "data");
-    if (!isLeftOut && !KINDS.includes(kind) && !Number.isFinite(value)) {
-      throw new TypeError(`${where()} is no JSON: ${kind === "Number" ? value : kind}`);
+    const isNested = value && typeof value === "object";
+    const wrong =
+      rule && !rule.test(JSON.stringify(value)) ? `cannot be ${JSON.stringify(value)}`
+      : /\p{Surrogate}/u.test(kind === "[object String]" ? `${name} ${value}` : name) ? "has a lone surrogate"
+      : isNested && path.length >= DEPTH ? `is more than ${DEPTH} levels deep`
+      : "";
+    const where = () => path.join(".");
+    if (wrong) throw new DormouseError("bad_request", `${where()} ${wrong}`);
+    if (!isLeftOut && !JSON_KIND.test(kind) && !Number.isFinite(value)) {
+      throw new TypeError(`${where()} is no JSON: ${typeof value === "number" ? value : kind.slice(8, -1)}`);
     }
-    if (value && typeof value === "object") {
-      if (around.length >= DEPTH) refuse(`is more than ${DEPTH} levels deep`);
-      paths.set(value, path());
-    }
+    if (isNested) paths.set(value, path);
     return value;
   });
 }

@@ -35,5 +35,5 @@ export function fit(frame, limits) {
  */
 export function excess(sizes, limits) {
   const name = Object.keys(sizes).find((name) => sizes[name] > limits[name]);
-  return name && new DormouseError("too_large", `${name} is too large: ${sizes[name]}, the gateway takes ${limits[name]}`);
+  return name && new DormouseError("too_large", `${name} is ${sizes[name]} long, at most ${limits[name]}`);
 }

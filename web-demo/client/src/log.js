@@ -75,46 +75,41 @@ export class Log {
    * @returns {AsyncIterableIterator<Message>}
    */
   read(signal) {
-    const cursor = { run: this.#run, seq: (this.#messages[0]?.seq ?? Infinity) - 1 };
-    const stop = new AbortController();
-    const reader = this.#read(cursor, stop, signal);
+    const cursor = { run: this.#run, seq: (this.#messages[0]?.seq ?? Infinity) - 1, stop: new AbortController() };
+    const reader = this.#read(cursor, signal);
     // A generator settles its calls in order: those that wait must end before these can.
     for (const name of /** @type {const} */ (["return", "throw"])) {
-      const end = reader[name].bind(reader);
+      const end = reader[name];
       reader[name] = (value) => {
-        this.#stop(cursor, stop);
-        return end(value);
+        this.#stop(cursor);
+        return end.call(reader, value);
       };
     }
     return reader;
   }
 
-  /**
-   * @param {Cursor} cursor
-   * @param {AbortController} stop
-   */
-  #stop(cursor, stop) {
+  /** @param {Cursor} cursor */
+  #stop(cursor) {
     this.#cursors.delete(cursor);
-    stop.abort();
+    cursor.stop.abort();
     this.#wake();
   }
 
   /**
    * @param {Cursor} cursor
-   * @param {AbortController} stop ends it
-   * @param {AbortSignal} [signal] the application's, which does the same
+   * @param {AbortSignal} [signal]
    * @returns {AsyncGenerator<Message, void, any>}
    */
-  async *#read(cursor, stop, signal) {
+  async *#read(cursor, signal) {
     this.#cursors.add(cursor);
-    const abort = () => this.#stop(cursor, stop);
+    const abort = () => this.#stop(cursor);
     signal?.addEventListener("abort", abort);
     if (signal?.aborted) abort();
     try {
-      while (!stop.signal.aborted) {
+      while (!cursor.stop.signal.aborted) {
         const message = this.#after(cursor);
         if (message === "behind" && this.#end === undefined) {
-          yield* this.#catchUp(cursor, stop.signal);
+          yield* this.#catchUp(cursor);
         } else if (message && message !== "behind") {
           yield message;
           if (cursor.run === this.#run) cursor.seq = message.seq; // it is behind us now
@@ -145,13 +140,12 @@ export class Log {
   /**
    * A page of what a slow reader has not read.
    * @param {Cursor} cursor
-   * @param {AbortSignal} stop
    * @returns {AsyncGenerator<Message, void, undefined>}
    */
-  async *#catchUp(cursor, stop) {
-    const { run } = cursor;
-    const messages = await this.#page(cursor.seq, PAGE, stop).then((page) => page.messages, (error) => {
-      if (this.#end === undefined && !stop.aborted) throw error;
+  async *#catchUp(cursor) {
+    const { run, stop: { signal } } = cursor;
+    const messages = await this.#page(cursor.seq, PAGE, signal).then((page) => page.messages, (error) => {
+      if (this.#end === undefined && !signal.aborted) throw error;
     });
     if (!messages || run !== this.#run) return;
     for (const message of messages) {
@@ -165,10 +159,9 @@ export class Log {
   }
 
   #wake() {
-    const waiting = [...this.#waiting];
+    for (const resolve of this.#waiting) resolve();
     this.#waiting.clear();
-    for (const resolve of waiting) resolve();
   }
 }
 
-/** @typedef {{ run: number, seq: number }} Cursor `seq` is behind it; Infinity: it waits for the first */
+/** @typedef {{ run: number, seq: number, stop: AbortController }} Cursor `seq` is behind it; Infinity: it waits for the first */

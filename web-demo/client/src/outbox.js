@@ -85,7 +85,7 @@ export class Outbox {
    */
   async add(frame, { once = false, signal } = {}) {
     signal?.throwIfAborted();
-    if (this.isFull) throw new DormouseError("outbox_full", "too much is waiting for the gateway already");
+    if (this.isFull) throw new DormouseError("outbox_full", "too much is waiting");
     const id = nextId++;
     const { body, sizes } = fit({ ...frame, id }, this.#limits);
     /** @type {Promise<Frame>} */
@@ -123,7 +123,7 @@ export class Outbox {
       const isGivenUp = request.isSent && request.once;
       request.isSent = false;
       if (!isGivenUp) continue;
-      const error = new DormouseError("lost", "the connection was lost; whether it got through is not known");
+      const error = new DormouseError("lost", "the connection was lost, and perhaps the message");
       this.#settle(request.id)?.reject(error);
     }
   }
@@ -163,7 +163,7 @@ export class Outbox {
   #pump() {
     if (!this.#isOpen || this.#held !== undefined) return;
     // At `in_flight` unanswered requests the gateway reads no further, and there are two outboxes.
-    const window = this.#isCareful ? 1 : Math.min(this.#window, Math.ceil(this.#limits.in_flight / 2) || Infinity);
+    const window = this.#isCareful ? 1 : Math.min(this.#window, this.#limits.in_flight / 2 || Infinity);
     for (const request of this.#requests.values()) {
       if (this.#inFlight >= window) return;
       if (request.isSent) continue;

@@ -29,7 +29,7 @@
  * @param {object} options
  * @param {number} options.timeout in ms; browsers themselves may take 30 s
  * @param {string} [options.hint] why nothing may have answered
- * @param {AbortSignal} [options.signal] drops it
+ * @param {AbortSignal} options.signal drops it
  * @returns {Attempt<T>}
  */
 export function attempt(name, open, { timeout, hint = "", signal }) {
@@ -37,7 +37,7 @@ export function attempt(name, open, { timeout, hint = "", signal }) {
   let opening;
   /** @type {Promise<T> | undefined} */
   let opened;
-  let isDropped = signal?.aborted;
+  let isDropped = signal.aborted;
   const run = async () => {
     /** @type {any} */
     let timer;
@@ -60,7 +60,7 @@ export function attempt(name, open, { timeout, hint = "", signal }) {
     isDropped = true;
     if (opening !== taken) opening?.close();
   };
-  signal?.addEventListener("abort", drop);
+  signal.addEventListener("abort", drop);
   return { begin: () => (opened ??= run()), drop };
 }
 

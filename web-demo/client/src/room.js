@@ -12,7 +12,7 @@ import { Connection } from "./connection.js";
 import { Doors } from "./doors.js";
 import { Emitter } from "./emitter.js";
 import { Ephemerals } from "./ephemerals.js";
-import { CloseError, DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
+import { DormouseError, RequestError, TAKEN_OVER } from "./errors.js";
 import { fromBase64 } from "./framing.js";
 import { toJson } from "./json.js";
 import { fit } from "./limits.js";
@@ -71,7 +71,8 @@ export class DormouseRoom extends Emitter {
   #leftPage = false;
   #keyPrefix = randomText();
   #keys = 0;
-  #settle = { resolve: () => {}, reject: (/** @type {Error} */ _) => {} };
+  /** Of `ready`. @type {any} */
+  #settle;
   #ignore = () => {};
 
   /**
@@ -155,14 +156,14 @@ export class DormouseRoom extends Emitter {
    * @param {unknown} data
    */
   ephemeral(key, data) {
-    this.#ephemerals.show(key, data, this.#connection.isSeated);
+    this.#ephemerals.show(key, data, this.#limits, this.#connection.isSeated);
   }
 
   /** @param {{ attachment?: unknown, tags?: string[] }} change */
   async set({ attachment, tags }) {
     this.#mustBeOpen();
-    const { type, ...change } = copy({ type: "set", attachment, tags });
-    await this.#requests.add({ type, ...change });
+    const change = copy({ attachment, tags });
+    await this.#requests.add({ type: "set", ...change });
     // The next hello says it again, now that the gateway has taken it: with a hello that is
     // refused the room would end.
     this.#told = { ...this.#told, ...change };
@@ -174,8 +175,9 @@ export class DormouseRoom extends Emitter {
    */
   async history({ before, after, limit } = {}, signal) {
     this.#mustBeOpen();
-    if (before != null && after != null) throw new DormouseError("bad_request", "before and after exclude each other");
-    const { messages, more } = await this.#requests.add({ type: "history", before, after, limit }, { signal });
+    // Both exclude each other, so that a pair of them is refused.
+    const pair = before == null || after == null ? after : [before, after];
+    const { messages, more } = await this.#requests.add({ type: "history", before, after: pair, limit }, { signal });
     return { messages: messages.map((/** @type {Frame} */ frame) => this.#message(frame)), more };
   }
 
@@ -232,7 +234,7 @@ export class DormouseRoom extends Emitter {
     try {
       token = await this.#token.get();
     } catch (cause) {
-      throw new DormouseError("no_token", "the application could not give a token", { cause });
+      throw new DormouseError("no_token", "there is no token", { cause });
     }
     return this.#body({ ...this.#told, session: this.session, since: this.position, token });
   }
@@ -255,7 +257,6 @@ export class DormouseRoom extends Emitter {
     for (const oldest of this.#ownSids) if (this.#ownSids.size > OWN_SIDS) this.#ownSids.delete(oldest);
     this.#limits = limits;
     this.emit("presence", this.members.begin(frame));
-    this.#ephemerals.open(limits);
     this.#requests.open(limits);
     this.#outbox.open(limits);
   }
@@ -355,7 +356,7 @@ export class DormouseRoom extends Emitter {
     this.#token.stop();
     this.#log.end(error);
     // The seat is somebody else's now, or nobody's.
-    if (!error || (error instanceof CloseError && error.closeCode === TAKEN_OVER)) this.session = undefined;
+    if (!error || /** @type {any} */ (error).closeCode === TAKEN_OVER) this.session = undefined;
     this.#saved.keep(this.#processed(), this.session);
     this.#settle.reject(closed);
     this.#requests.close(closed);
@@ -365,7 +366,7 @@ export class DormouseRoom extends Emitter {
   /** Firefox would keep a WebTransport session for as long as it runs, so a page that goes closes it. */
   #leave() {
     this.#saved.keep(this.#processed(), this.session);
-    this.#leftPage = !this.#connection.isPaused;
+    this.#leftPage = this.#connection.mode !== "paused";
     this.#connection.pause();
   }
 
@@ -395,7 +396,7 @@ export class DormouseRoom extends Emitter {
   }
 
   #mustBeOpen() {
-    if (this.#connection.isOff) throw this.status.error ?? new DormouseError("closed", "the room was closed");
+    if (this.#connection.mode === "off") throw this.status.error ?? new DormouseError("closed", "the room was closed");
   }
 }
 

@@ -31,11 +31,12 @@ export class Roster extends Map {
    * @returns {PresenceChange}
    */
   change({ reset = false, members = [], join = [], leave = [], update = [], count }) {
-    const tellsOnlyHowMany = !reset && join.length + leave.length + update.length === 0;
+    // A frame without anybody tells only how many there are.
+    const isAnew = reset || join.length + leave.length + update.length === 0;
     const known = new Set(this.keys());
-    if (reset || tellsOnlyHowMany) this.clear();
+    if (isAnew) this.clear();
     /** @type {PresenceChange} */
-    const change = { joined: [], updated: [], left: [], reset: reset || tellsOnlyHowMany, count: 0 };
+    const change = { joined: [], updated: [], left: [], reset: isAnew, count: 0 };
     // Joining twice is one joining, and nobody can leave who was not here: a welcome may know
     // already what the next frame tells. A member who stayed while we were away has not joined.
     for (const member of [...members, ...join, ...update]) {
@@ -45,7 +46,7 @@ export class Roster extends Map {
     }
     for (const sid of leave) if (this.delete(sid)) change.left.push(sid);
     change.count = this.count = count ?? this.size;
-    if (reset && this.isWhole) change.left.push(...[...known].filter((sid) => !this.has(sid)));
+    for (const sid of known) if (reset && this.isWhole && !this.has(sid)) change.left.push(sid);
     return change;
   }
 }

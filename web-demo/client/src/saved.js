@@ -17,7 +17,7 @@ export class Saved {
   /** @type {any} */
   #timer;
   /** @type {Position | undefined} */
-  #since;
+  since;
   #isTaken = false;
 
   /**
@@ -31,11 +31,7 @@ export class Saved {
     } catch {
       // There is no storage, or it is denied to this page: nothing is kept.
     }
-    this.#since = this.#read().since;
-  }
-
-  get since() {
-    return this.#since;
+    this.since = this.#read().since;
   }
 
   /**
@@ -58,7 +54,7 @@ export class Saved {
     if (!this.#storage) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#since = read();
+      this.since = read();
       this.#write({});
     }, EVERY_MS);
   }
@@ -72,7 +68,7 @@ export class Saved {
     if (!this.#isTaken) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#since = since;
+    this.since = since;
     this.#write({ session });
   }
 
@@ -90,7 +86,7 @@ export class Saved {
   /** @param {{ session?: string }} more */
   #write(more) {
     try {
-      this.#storage?.setItem(this.#slot, JSON.stringify({ since: this.#since, ...more }));
+      this.#storage?.setItem(this.#slot, JSON.stringify({ since: this.since, ...more }));
     } catch {
       // A full or forbidden storage costs a reload its shortcut, nothing else.
     }

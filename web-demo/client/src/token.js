@@ -9,10 +9,12 @@ const EARLY_MS = 60_000;
 const LONGEST_MS = 2 ** 31 - 1;
 
 export class Token {
+  /** Whether another can be had. */
+  canRenew;
   #source;
   #renewed;
-  /** Another number after every `stop`. */
-  #run = 0;
+  /** Whether it is to be renewed. */
+  #isWatched = false;
   /** @type {string | undefined} */
   #token;
   /** @type {any} */
@@ -23,22 +25,18 @@ export class Token {
    * @param {(token: string) => void} renewed there is a newer one than `get` gave
    */
   constructor(source, renewed) {
-    this.#source = source;
+    this.canRenew = typeof source === "function";
+    this.#source = typeof source === "function" ? source : () => source;
     this.#renewed = renewed;
-  }
-
-  /** Whether another can be had. */
-  get canRenew() {
-    return typeof this.#source === "function";
   }
 
   /** The token for the next `hello`. Fails as the application's function does, or with a bad token. */
   async get() {
-    const run = this.#run;
-    const token = this.#token ?? (typeof this.#source === "function" ? await this.#source() : this.#source);
+    this.#isWatched = true;
+    const token = this.#token ?? (await this.#source());
     encode({ token }); // throws for one that the gateway would refuse
     this.#token = token;
-    if (run === this.#run) this.#watch(); // else it was stopped meanwhile
+    if (this.#isWatched) this.#watch(); // else it was stopped meanwhile
     return token;
   }
 
@@ -49,17 +47,15 @@ export class Token {
   }
 
   stop() {
-    this.#run++;
+    this.#isWatched = false;
     clearTimeout(this.#timer);
   }
 
   #watch() {
     clearTimeout(this.#timer);
-    const end = this.#token && this.canRenew ? expiryOf(this.#token) : undefined;
-    if (end === undefined) return;
-    const wait = Math.min(Math.max(end - EARLY_MS - Date.now(), 0), LONGEST_MS);
+    const wait = Math.min(expiryOf(this.#token) - EARLY_MS - Date.now(), LONGEST_MS);
     // One that is given out in its last minute is used as long as it lasts.
-    if (wait > 0) this.#timer = setTimeout(() => this.#renew(), wait);
+    if (this.canRenew && wait > 0) this.#timer = setTimeout(() => this.#renew(), wait);
   }
 
   async #renew() {
@@ -75,14 +71,14 @@ export class Token {
 }
 
 /**
- * When a JWT ends, in ms since 1970.
- * @param {string} token
+ * When a JWT ends, in ms since 1970; NaN for what is none, or none of ours to read.
+ * @param {any} token
  */
 function expiryOf(token) {
   try {
     const claims = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-    return typeof claims.exp === "number" ? claims.exp * 1_000 : undefined;
+    return claims.exp * 1_000;
   } catch {
-    return undefined; // it is no JWT, or none of ours to read
+    return NaN;
   }
 }

@@ -6,14 +6,10 @@
 
 /** @import {Link} from "./doors.js" */
 /** @import {Frame} from "./framing.js" */
-import { FrameReader, decode, fromBase64, wrap } from "./framing.js";
+import { FrameReader, decode, fromBase64, text, utf8, wrap } from "./framing.js";
 
 /** A datagram of this size gets through, whatever the path; a larger one is dropped unsaid. */
 const DATAGRAM_BYTES = 1_150;
-
-// `connect` says it where they are missing.
-const utf8 = globalThis.TextEncoder && new TextEncoder();
-const text = globalThis.TextDecoder && new TextDecoder();
 
 /**
  * @param {string} url
