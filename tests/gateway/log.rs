@@ -132,7 +132,8 @@ async fn a_full_disk_with_the_log_on_it_is_told_to_members_and_heals() {
     let mut log = OpenOptions::new().create(true).append(true).open(&path).unwrap();
     command.stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
     let child = Running(command.spawn().unwrap());
-    let said = until_said(&path, "Dormouse is open").await;
+    until_said(&path, "Dormouse is open").await;
+    let said = until_said(&path, "listening for operators address=").await;
     let operator = address(&said, "listening for operators address=");
     let mut ann = join(Transport::WebSocket, line_of(&said), "ann").await;
     let mut bob = join(Transport::WebTransport, line_of(&said), "bob").await;
