@@ -83,8 +83,8 @@ impl Error {
                 Some("a gateway has it: leave out --data-dir, and the gateway is asked")
             }
             Self::Store(store::Error::Denied { .. }) => Some("check that this user may read there"),
-            Self::Store(store::Error::Corrupt { .. }) => {
-                Some("dormouse check --data-dir says what is damaged; put back a copy")
+            Self::Store(store::Error::Corrupt { .. } | store::Error::Unwell { .. }) => {
+                Some("dormouse check --data-dir says what is wrong; put back a copy")
             }
             _ => None,
         }

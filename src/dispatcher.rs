@@ -342,7 +342,7 @@ fn unwell(error: store::Error) -> Unavailable {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use bytes::Bytes;
 
@@ -352,18 +352,23 @@ mod tests {
     use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid, Timestamp};
     use crate::store::{Done, Due, Engine, Error, Identity, Memory, Moved, Opened, Record, Slice};
 
-    /// A memory that panics at its first append.
-    struct Faulty(Memory, AtomicBool);
+    /// A memory that panics at its first append, having taken it, and counts how often a keeper
+    /// began with what it holds of a room.
+    struct Faulty(Memory, AtomicBool, Arc<Mutex<Option<Done>>>, Arc<AtomicUsize>);
 
     impl Engine for Faulty {
         fn identity(&self) -> &Identity {
             self.0.identity()
         }
         fn append(&self, room: &RoomName, records: Vec<Record>, done: Done) {
-            assert!(self.1.swap(true, Ordering::Relaxed), "the fault that was planted");
+            if !self.1.swap(true, Ordering::Relaxed) {
+                *self.2.lock().unwrap() = Some(done);
+                panic!("the fault that was planted");
+            }
             self.0.append(room, records, done);
         }
         fn open(&self, room: &RoomName) -> Result<Opened, Error> {
+            self.3.fetch_add(1, Ordering::Relaxed);
             self.0.open(room)
         }
         fn read(&self, room: &RoomName, from: u64, n: usize, b: usize) -> Result<Slice, Error> {
@@ -404,16 +409,55 @@ mod tests {
         reader.fill(&mut Default::default(), &mut Tally::default())
     }
 
+    /// Not before the store has done what the first one had asked for: two appends of one room may
+    /// not be on their way at once, or two messages get the same number.
     #[tokio::test]
     async fn a_keeper_that_fails_sends_its_members_away_and_the_next_one_serves_them() {
         let config = crate::config::Config::default();
-        let store = Store::new(Faulty(Memory::new(1), AtomicBool::new(false)));
-        let dispatcher = Dispatcher::new(config.keeper, store, Arc::default());
+        let asked = Arc::default();
+        let store =
+            Faulty(Memory::new(1), AtomicBool::new(false), Arc::clone(&asked), Arc::default());
+        let metrics = Arc::<Metrics>::default();
+        let dispatcher = Dispatcher::new(config.keeper, Store::new(store), metrics.clone());
         let room = "lobby".parse().unwrap();
         let Filled::Close(closing) = join(&dispatcher, &room).await else {
             panic!("the first keeper failed and said nothing")
         };
         assert_eq!(closing.reason, CloseReason::StoreUnavailable);
-        assert_eq!(join(&dispatcher, &room).await, Filled::Enough);
+        assert_eq!(metrics.task_failures.of("keeper").get(), 1);
+        let mut second = std::pin::pin!(join(&dispatcher, &room));
+        std::future::poll_fn(|cx| {
+            assert!(second.as_mut().poll(cx).is_pending(), "the store still owes an answer");
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let done = asked.lock().unwrap().take().expect("it was asked");
+        done(Err(Error::Busy));
+        assert_eq!(second.await, Filled::Enough);
+    }
+
+    /// Though nobody comes back: the windows of its seats have to end.
+    #[tokio::test(start_paused = true)]
+    async fn a_room_whose_keeper_failed_has_another_one_by_itself() {
+        let config = crate::config::Config::default();
+        let store = Faulty(Memory::new(1), AtomicBool::new(false), Arc::default(), Arc::default());
+        let (asked, opened) = (store.2.clone(), store.3.clone());
+        let dispatcher = Dispatcher::new(config.keeper, Store::new(store), Arc::default());
+        let room = "lobby".parse().unwrap();
+        let closed = join(&dispatcher, &room).await;
+        assert!(matches!(closed, Filled::Close(_)));
+        drop(asked.lock().unwrap().take());
+        assert!(dispatcher.mailboxes().is_empty());
+        let before = opened.load(Ordering::Relaxed);
+        // The other one finds no seats and may be gone at once: what it read tells that it was there.
+        let begun = async {
+            while opened.load(Ordering::Relaxed) == before {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
+            begun = tokio::time::timeout(Duration::from_secs(60), begun) => begun.unwrap(),
+        }
     }
 }

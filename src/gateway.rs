@@ -164,7 +164,10 @@ impl Gateway {
         let dispatcher = gateway.cx.dispatcher.clone();
         let keep_time = move || {
             let dispatcher = dispatcher.clone();
-            async move { Ok(dispatcher.keep_time().await) }
+            async move {
+                dispatcher.keep_time().await;
+                Ok(())
+            }
         };
         gateway.beside.spawn(gateway.keeps(Task::Clock, keep_time));
         for door in doors {
@@ -177,7 +180,10 @@ impl Gateway {
         let cx = gateway.cx.clone();
         let look = move || {
             let cx = cx.clone();
-            async move { Ok(timekeeping::keep(cx).await) }
+            async move {
+                timekeeping::keep(cx).await;
+                Ok(())
+            }
         };
         gateway.beside.spawn(gateway.keeps(Task::Certificates, look));
         Ok(gateway)
@@ -205,7 +211,10 @@ impl Gateway {
         let (cx, slot, stop) = (self.cx.clone(), Slot::of(tcp), self.stop.subscribe());
         let listen = move || {
             let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
-            async move { Ok(http::listen(cx, slot, address, stop).await) }
+            async move {
+                http::listen(cx, slot, address, stop).await;
+                Ok(())
+            }
         };
         self.http.spawn(self.keeps(Task::TcpListener, listen));
         self.addresses.push(address);
@@ -217,7 +226,10 @@ impl Gateway {
         let (cx, slot, stop) = (self.cx.clone(), Slot::of(listener), self.stop.subscribe());
         let listen = move || {
             let (cx, slot, stop) = (cx.clone(), slot.clone(), stop.clone());
-            async move { Ok(operator::listen(cx, slot, address, stop).await) }
+            async move {
+                operator::listen(cx, slot, address, stop).await;
+                Ok(())
+            }
         };
         self.operator.spawn(self.keeps(Task::OperatorListener, listen));
         self.operator_address = Some(address);

@@ -123,7 +123,7 @@ fn ask(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
 }
 
 fn check_store(dir: &Path) -> Result<(), Box<dyn Error>> {
-    let found = store::check(dir).map_err(command::Error::Store)?;
+    let found = store::check(dir)?;
     print(&format!("The store in {}: {found}", dir.display()))?;
     match found.damaged.is_empty() {
         true => Ok(()),
@@ -147,11 +147,11 @@ fn print(line: &str) -> std::io::Result<()> {
 /// Says what went wrong, why, and what to do, to whoever started us.
 fn complain(error: &(dyn Error + 'static)) {
     let mut text = format!("dormouse: {}", with_causes(error));
-    let hint = error.downcast_ref::<StartError>().map(StartError::hint);
-    let hint = hint.or_else(|| terminal::hint(error).map(str::to_owned)).or_else(|| {
-        error.downcast_ref::<command::Error>().and_then(command::Error::hint).map(str::to_owned)
-    });
-    if let Some(hint) = hint {
+    let start = || error.downcast_ref::<StartError>().map(StartError::hint);
+    let settings = || error.downcast_ref::<config::Error>().and_then(config::Error::hint);
+    let command = || error.downcast_ref::<command::Error>().and_then(command::Error::hint);
+    let other = || settings().or_else(command).or_else(|| terminal::hint(error));
+    if let Some(hint) = start().or_else(|| other().map(str::to_owned)) {
         text += &format!("\n  hint: {hint}");
     }
     telemetry::log::say(&text);

@@ -112,3 +112,95 @@ pub(crate) fn dice() -> u64 {
         .expect("the operating system has randomness to give");
     u64::from_be_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::keeper::Letter;
+    use crate::outbox::Unsent;
+    use crate::protocol::{BodyKind, Framing};
+    use crate::room::Side;
+    use crate::store::Memory;
+
+    /// A client that says hello, is welcomed, and meets a fault of ours with its next frame.
+    #[derive(Default)]
+    struct Faulty {
+        has_said_hello: bool,
+        was_welcomed: bool,
+        closed: Option<oneshot::Sender<()>>,
+    }
+
+    impl Link for Faulty {
+        const TRANSPORT: &'static str = "websocket";
+
+        fn framing(_profile: Profile) -> Framing {
+            Framing::V1WebSocket
+        }
+        fn poll_recv(&mut self, _cx: &mut Context<'_>) -> Poll<Received> {
+            if !std::mem::replace(&mut self.has_said_hello, true) {
+                let hello = Bytes::from_static(br#"{"type":"hello"}"#);
+                return Poll::Ready(Received::Frame(BodyKind::Json, hello));
+            }
+            assert!(!self.was_welcomed, "the fault that was planted");
+            Poll::Pending
+        }
+        fn poll_write(
+            &mut self,
+            _cx: &mut Context<'_>,
+            unsent: &mut Unsent,
+        ) -> Poll<io::Result<usize>> {
+            let bytes = unsent.iter().map(Bytes::len).sum();
+            unsent.advance(bytes);
+            self.was_welcomed |= bytes > 0;
+            if bytes == 0 { Poll::Pending } else { Poll::Ready(Ok(bytes)) }
+        }
+        fn take_control(&mut self) -> Option<Bytes> {
+            None
+        }
+        fn send_datagram(&mut self, _body: Bytes) -> bool {
+            false
+        }
+        fn reply(&mut self, _side: Side, _frame: Bytes) {}
+        fn ping() -> Option<Bytes> {
+            None
+        }
+        async fn close(self, _farewell: Farewell) {
+            self.closed.expect("it is closed once").send(()).expect("the test waits for it");
+        }
+    }
+
+    /// Its seat would be taken for ever by a connection that is no more.
+    #[tokio::test]
+    async fn a_session_that_fails_says_goodbye_and_its_seat_is_away() {
+        let config = crate::config::Config::default();
+        let (store, metrics) = (Store::new(Memory::new(1)), Arc::<Metrics>::default());
+        let dispatcher = Dispatcher::new(config.keeper, store.clone(), metrics.clone());
+        let room: RoomName = "lobby".parse().unwrap();
+        let place = Place {
+            room: room.clone(),
+            dispatcher: dispatcher.clone(),
+            store,
+            settings: Arc::new(config.session),
+            metrics: metrics.clone(),
+            entered: Sessions::new(1).enter().ok().unwrap(),
+        };
+        let (closed, is_closed) = oneshot::channel();
+        let link = Faulty { closed: Some(closed), ..Faulty::default() };
+        tokio::spawn(run(link, Profile::V1, place)).await.expect("a fault is no panic of its task");
+        is_closed.await.expect("it is told");
+        assert_eq!(metrics.task_failures.of("session").get(), 1);
+        assert_eq!(metrics.sessions_closed.of("store_unavailable").get(), 1);
+
+        let (answer, answered) = oneshot::channel();
+        dispatcher.deliver(&room, Letter::Roster { after: None, limit: 9, answer }).await;
+        let members = answered.await.unwrap().members;
+        assert_eq!(members.len(), 1);
+        assert!(members[0].connection.is_none(), "its window has begun");
+    }
+}

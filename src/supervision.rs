@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(supervisor.given_up().await, Task::Clock);
         assert_eq!(supervisor.trouble(), Some(Task::Clock.trouble()), "it stays down");
         let failures = &supervisor.shared.metrics.task_failures;
-        assert_eq!(failures.of("clock").get(), FAILURES.into());
+        assert_eq!(failures.of("clock").get(), u64::from(FAILURES));
     }
 
     #[tokio::test]

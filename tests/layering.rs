@@ -103,6 +103,48 @@ fn every_floor_stands_in_the_plan() {
     assert_eq!(order, floors, "lib.rs is the map, in this order");
 }
 
+/// Places that begin a task or a thread, how often, and why none of these needs a supervisor. A task
+/// that lives as long as the gateway is begun through one (`supervision::Supervisor`), or its failure
+/// would go unnoticed.
+#[rustfmt::skip] // a table is read down its columns
+const BEGINNINGS: &[(&str, usize, &str)] = &[
+    ("client/room.rs", 1, "the visitor's own"),
+    ("client/writing.rs", 1, "the visitor's own"),
+    ("dispatcher/clock.rs", 1, "one room that is due; a guard says how it ended"),
+    ("gateway.rs", 5, "supervised"),
+    ("keeper/resting.rs", 1, "a keeper; its failure is its room's"),
+    ("keeper/task.rs", 5, "a keeper, a round past its members, and two questions to the store"),
+    ("main/serve.rs", 1, "the drain; it is waited for"),
+    ("server/http.rs", 1, "one upgrade"),
+    ("server/listener.rs", 1, "one connection"),
+    ("server/websocket.rs", 3, "a session; its failure is its client's"),
+    ("server/webtransport.rs", 2, "a handshake and a session"),
+    ("server/webtransport/beside.rs", 1, "one answer"),
+    ("store/redb/mod.rs", 3, "supervised: both threads keep themselves"),
+    ("telemetry/log.rs", 1, "writes the log; without it lines are lost and counted"),
+    ("terminal/lines.rs", 1, "reads stdin"),
+    ("testkit/life.rs", 3, "the test kit's own"),
+];
+
+#[test]
+fn a_task_that_is_begun_is_supervised_or_need_not_be() {
+    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let mut begun = Vec::new();
+    for file in files.iter().filter(|file| file.floor() != "bench") {
+        let calls = whole_words(&file.code, "spawn").filter(|at| {
+            let is_defined = file.code[..*at].ends_with("fn ");
+            !is_defined && file.code[at + "spawn".len()..].starts_with('(')
+        });
+        let count = calls.count();
+        if count > 0 {
+            begun.push((file.path.as_str(), count));
+        }
+    }
+    begun.sort_unstable();
+    let known: Vec<_> = BEGINNINGS.iter().map(|(path, count, _)| (*path, *count)).collect();
+    assert_eq!(begun, known, "say in BEGINNINGS why it needs no supervisor, or give it one");
+}
+
 #[test]
 fn a_planted_violation_is_found_with_its_line_and_rule() {
     let finds = |path: &str, code: &str, what: &str| {

@@ -32,6 +32,9 @@ pub(super) enum Door {
 impl Address {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why: &'static str| Error::Address { address: without_user(text), why };
+        if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+            return Err(wrong("there is a space in it"));
+        }
         if !text.is_ascii() {
             return Err(wrong("a host's name in other letters is written as xn--…"));
         }
@@ -186,6 +189,8 @@ mod tests {
             ("http://h/rooms/x?a=b", "follow its path"),
             ("http://h/rooms/x#top", "follow its path"),
             ("http://bücher.example/rooms/x", "xn--"),
+            ("http://h/rooms/two words", "space"),
+            (" http://h/rooms/x", "space"),
             ("http://h/", "path"),
             ("http://h/rooms/", "path"),
             ("http://h/rooms/a%20b", "name is"),

@@ -52,7 +52,7 @@ pub enum Error {
     Refused {
         /// Host and port.
         gateway: String,
-        /// 400 (name), 403 (origin), 404 (no such door), 426, 503 (full or draining).
+        /// 400 (name), 403 (origin or host), 404 (no such door), 426, 503 (full or draining).
         status: u16,
         /// When to come back, if it said so.
         retry_after: Option<Duration>,
@@ -208,7 +208,9 @@ impl Error {
                 "--ca FILE trusts your own authority, or the certificate itself"
             }
             Self::Plain { .. } => "a gateway without a certificate is plain: http://, not https://",
-            Self::Refused { status: 403, .. } => "the gateway lets in only the origins it was told",
+            Self::Refused { status: 403, .. } => {
+                "the gateway takes only the hosts and origins that it was told: gateway.hosts, gateway.origins"
+            }
             Self::Refused { status: 404, .. } | Self::Stranger { .. } => {
                 "is this a Dormouse gateway? --url is its address, http://localhost:4433"
             }

@@ -59,14 +59,12 @@ pub enum Error {
         said: Box<[Value; 2]>,
     },
     /// A list of addresses of which one leaves no room for another.
-    #[error("listen is {said}, but {first} and {second} cannot both be listened to")]
+    #[error("listen is {said}, but {} and {} cannot both be listened to", .both[0], .both[1])]
     Overlap {
         /// What was said.
         said: Value,
-        /// The earlier of the two.
-        first: SocketAddr,
-        /// The later one.
-        second: SocketAddr,
+        /// The two addresses, the earlier first.
+        both: Box<[SocketAddr; 2]>,
     },
     /// One half of a pair.
     #[error("{key} is given ({origin}) without {missing}; a certificate needs both")]
@@ -127,6 +125,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about it, where the sentence does not say.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_of_two = matches!(self, Self::Conflict { .. } | Self::Overlap { .. });
+        is_of_two.then_some("change one of the two")
+    }
+
     pub(super) fn invalid(setting: &Setting, said: Value) -> Self {
         let or_off = if setting.off { " or \"off\"" } else { "" };
         let expected = format!("{}{or_off}", setting.kind.expected());

@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
         for (index, address) in listen.iter().enumerate() {
             if let Some(other) = listen[..index].iter().find(|other| overlap(address, other)) {
                 let said = self.value("listen").1;
-                return Err(Error::Overlap { said, first: *other, second: *address });
+                return Err(Error::Overlap { said, both: Box::new([*other, *address]) });
             }
         }
         let operator = self.address("operator_listen")?;

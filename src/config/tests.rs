@@ -225,6 +225,9 @@ fn limits_that_need_each_other_are_checked() {
          session.ping_every, which is \"5s\" (dormouse.toml, line 2)"
     );
     for (text, fragment) in [
+        ("operator_listen = '127.0.0.1:4433'", "must not be an address of listen"),
+        ("operator_listen = '0.0.0.0:4433'", "must not be an address of listen"),
+        ("listen = ['[::]:80', '[::1]:80']", "[::]:80 and [::1]:80 cannot both be listened to"),
         ("[room]\nring_bytes = '128KiB'", "must hold 4 times session.message_bytes"),
         ("[room]\nwaking_bytes = '4KiB'", "must be at least session.message_bytes"),
         ("[quic]\nstream_window = '4KiB'", "must be at least session.message_bytes"),

@@ -15,6 +15,9 @@ use crate::telemetry::Metrics;
 /// Lets a keeper go; `false` if there is mail for it after all.
 pub type Retire = Box<dyn Fn(&RoomName, &Mailbox) -> bool + Send + Sync>;
 
+/// Told of a keeper that has failed, once its room may have another.
+pub type Failed = Box<dyn Fn(&RoomName, &Arc<Mailbox>) + Send + Sync>;
+
 /// What the keepers of a process share. It holds no keeper, at work or at rest: those hold it.
 pub struct World {
     /// Where rooms lie.
@@ -33,7 +36,7 @@ pub struct World {
     pub retire: Retire,
     /// Told once a keeper has failed and the store owes it no answer any more: its room is to have
     /// another one.
-    pub failed: Box<dyn Fn(&RoomName, &Arc<Mailbox>) + Send + Sync>,
+    pub failed: Failed,
     /// Says that an alarm was set.
     pub set_alarm: Box<dyn Fn() + Send + Sync>,
 }

@@ -83,7 +83,7 @@ impl CloseReason {
             Self::TooSlow => row(4002, 1011, "too_slow", Later, "the connection does not keep up"),
             Self::LogReset => row(4003, 1011, "log_reset", Now, "the room's log began anew"),
             Self::HeartbeatLost => row(4004, 1011, "heartbeat_lost", Now, "nothing was heard in time"),
-            Self::RateLimitAbuse => row(4005, 1011, "rate_limit_abuse", Later, "the rate limit was ignored"),
+            Self::RateLimitAbuse => row(4005, 1011, "rate_limit_abuse", Later, "too much was refused"),
             Self::StoreUnavailable => row(4007, 1011, "store_unavailable", Later, "the store cannot take the seat now"),
             Self::AuthFailed => row(4500, 1011, "auth_failed", Never, "the token was refused"),
             Self::TokenExpired => row(4501, 1011, "token_expired", Never, "the token has expired"),

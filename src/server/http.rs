@@ -104,7 +104,7 @@ impl Document {
             demo::PATH if demo => Some(Self::DemoRooms),
             _ => page::find(path, demo).map(Self::File),
         };
-        let is_base = demo && path == base.as_str();
+        let is_base = demo && !path.is_empty() && path == base.as_str();
         base.find(path, at).or_else(|| is_base.then_some(Self::ToThePage))
     }
 }

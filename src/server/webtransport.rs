@@ -297,3 +297,53 @@ impl Link for WebTransportLink {
         connection.close(code(number), text.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervision::Task;
+
+    /// TCP went on, `/readyz` said nothing, and nobody came in over QUIC any more.
+    #[tokio::test]
+    async fn an_endpoint_that_ends_is_noticed_and_another_one_takes_its_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::config::Config {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            operator_listen: None,
+            data_dir: dir.path().join("data"),
+            certs_dir: dir.path().join("certs"),
+            ..Default::default()
+        };
+        config.store.reserve = None;
+        let gateway = crate::gateway::Gateway::start(config).await.unwrap();
+        let cx = gateway.context().clone();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(cx.clone(), socket, cx.certificates.quic_tls()).unwrap();
+        let serve = {
+            let listener = listener.clone();
+            move || listener.clone().serve()
+        };
+        tokio::spawn(cx.supervisor.clone().keep(Task::QuicEndpoint, serve));
+
+        listener.endpoint().unwrap().close(0u32.into(), b"as an error of its socket would");
+        let failures = cx.metrics.task_failures.of(Task::QuicEndpoint.label());
+        let noticed = async {
+            while failures.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), noticed).await.expect("it is noticed");
+
+        let hashes = cx.certificates.hashes().into_iter().map(wtransport::tls::Sha256Digest::new);
+        let client = wtransport::ClientConfig::builder()
+            .with_bind_default()
+            .with_server_certificate_hashes(hashes)
+            .build();
+        let client = wtransport::Endpoint::client(client).unwrap();
+        let entering = client.connect(format!("https://{address}/rooms/meadow/wt"));
+        timeout(Duration::from_secs(60), entering).await.expect("in time").unwrap();
+        assert_eq!(cx.supervisor.trouble(), None);
+    }
+}

@@ -46,7 +46,7 @@ test("the plain example, the seed's and React's meet in one room", async (t) => 
 });
 
 test("the examples show who is here, and a reload shows nobody twice", async (t) => {
-  const gateway = await Gateway.start(t);
+  const gateway = await Gateway.start(t, { "--session-grace": "100s" }); // who is away stays so
   const react = await serveReact(t, await readFile(web("examples/react/main.jsx"), "utf8"));
   const addresses = { plain: `${gateway.url}/examples/plain.html?name=plain`, react: `${react}?name=react&gateway=${gateway.url}` };
   const pages = [];

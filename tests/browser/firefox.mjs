@@ -52,7 +52,7 @@ class FirefoxPage extends Page {
     this.#context = context;
     wire.on(`${context} log.entryAdded`, ({ level, type, text }) => {
       // A network that is down is not the page's fault, whatever Firefox calls it.
-      if (/CORS request did not succeed/.test(text)) return;
+      if (/CORS request did not succeed|can’t establish a connection/.test(text)) return;
       if (level === "error" && (type === "javascript" || /Content-Security-Policy/.test(text))) this.faults.push(text);
     });
   }

@@ -68,6 +68,9 @@ async fn is_as_over_tcp(house: &House, http3: &Http3) {
     let known = [(":method", "GET"), (":path", "/dormouse.js"), ("if-none-match", &*tag)];
     let known = http3.ask(&known).await;
     assert_eq!((known.status, known.body.as_str()), (304, ""));
+    // A CONNECT that names nothing but a host is one to a proxy.
+    assert_eq!(house.ask("CONNECT", "localhost:80", "").await.status, 404);
+    assert_eq!(http3.ask(&[(":method", "CONNECT")]).await.status, 404);
     // Here is no WebSocket, whatever is said.
     let upgrade = [(":method", "GET"), (":path", "/rooms/den/ws"), ("sec-websocket-version", "13")];
     assert_eq!(http3.ask(&upgrade).await.status, 404);

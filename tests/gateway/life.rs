@@ -150,3 +150,34 @@ fn check_looks_at_the_certificate_too() {
     assert_eq!(code, Some(1));
     assert!(text.starts_with("dormouse: cannot read a.pem; "), "{text}");
 }
+
+/// Whatever contradicts itself, a check finds it before a start does, and says the same of it.
+#[test]
+fn a_check_and_a_start_say_the_same_of_settings_that_contradict_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for (contradiction, sentence) in [
+        (
+            ["--listen", "127.0.0.1:4433", "--operator-listen", "127.0.0.1:4433"],
+            "dormouse: operator_listen is \"127.0.0.1:4433\" (flag --operator-listen), but must not \
+             be an address of listen, which is \"127.0.0.1:4433\" (flag --listen)\n  \
+             hint: change one of the two\n",
+        ),
+        (
+            ["--listen", "127.0.0.1:4433", "--listen", "0.0.0.0:4433"],
+            "dormouse: listen is \"127.0.0.1:4433,0.0.0.0:4433\" (flag --listen), but \
+             127.0.0.1:4433 and 0.0.0.0:4433 cannot both be listened to\n  \
+             hint: change one of the two\n",
+        ),
+        (
+            ["--session-pong-timeout", "30s", "--session-ping-every", "20s"],
+            "dormouse: session.pong_timeout is \"30s\" (flag --session-pong-timeout), but must be \
+             shorter than session.ping_every, which is \"20s\" (flag --session-ping-every)\n  \
+             hint: change one of the two\n",
+        ),
+    ] {
+        for command in ["check", "serve"] {
+            let (code, said) = run(dir.path(), &[&[command], &contradiction[..]].concat());
+            assert_eq!((code, said.as_str()), (Some(1), sentence), "{command}");
+        }
+    }
+}

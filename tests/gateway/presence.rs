@@ -523,8 +523,10 @@ both! {
     /// Whatever comes first to a room with seats on disk: a member or an operator.
     async fn who_comes_back_after_a_restart_has_not_joined(transport) {
         for first in ["hello", "look", "wake", "hibernate"] {
-            let mut house = prompt().await;
-            let (ann, _) = watcher(&house, transport).await;
+            // Long enough for her to be back before what the keeper found could have been told.
+            let every = Duration::from_millis(500);
+            let mut house = house(move |config| config.keeper.presence_every = every).await;
+            let ann = house.join(transport, "lobby", "ann").await;
             let bob = house.join(transport.other(), "lobby", "bob").await;
             house.restart().await;
             match first {

@@ -86,6 +86,16 @@ async fn a_path_before_the_rooms_is_kept_for_everything() {
     assert_eq!(bob.message().await["data"], "hi");
 }
 
+both! {
+    async fn a_gateway_that_serves_under_a_path_is_found_there(transport) {
+        let base = "/realtime";
+        let house = house(move |config| config.server.base_path = base.parse().unwrap()).await;
+        let address = format!("http://{}{base}/rooms/lobby", house.address());
+        let (room, _events) = enter(&address, options(transport, "ada")).await;
+        assert_eq!(room.publish("hi").await.unwrap().seq, 1);
+    }
+}
+
 /// The connection is open, the gateway has not answered the upgrade, and the program goes on without the room.
 #[tokio::test]
 async fn a_connect_that_is_given_up_seats_nobody() {

@@ -61,8 +61,10 @@ both! {
             "trap : HUP; {program} {} >out 2>err; echo $? >code",
             ANYWHERE.join(" ")
         );
+        std::fs::write(dir.path().join("inner"), inner).unwrap();
         let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &inner, "/dev/null"]).current_dir(dir.path());
+        // The system tells the outer shell alone; its end is what the others are told.
+        command.args(["-q", "-e", "-c", "sh inner; true", "/dev/null"]).current_dir(dir.path());
         command.env("SHELL", "/bin/sh").stdin(Stdio::null()).stdout(Stdio::null());
         for (name, _) in bare.get_envs().filter(|(_, value)| value.is_none()) {
             command.env_remove(name);

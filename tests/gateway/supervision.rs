@@ -48,6 +48,8 @@ async fn a_task_that_panics_is_begun_anew_and_the_gateway_does_all_it_did() {
         let house = house(|_| {}).await;
         let mut ann = house.join(Transport::WebSocket, "meadow", "ann").await;
         let mut bob = house.join(Transport::WebTransport, "meadow", "bob").await;
+        let mut dan = house.join(Transport::WebSocket, "meadow", "dan").await;
+        let mut eve = house.join(Transport::WebTransport, "meadow", "eve").await;
         house.gateway().context().supervisor.plant(task, 1);
         publish(&mut ann, "one").await;
         let moved = async {
@@ -62,7 +64,7 @@ async fn a_task_that_panics_is_begun_anew_and_the_gateway_does_all_it_did() {
 
         house.until_ready(200).await;
         publish(&mut bob, "two").await;
-        for client in [&mut ann, &mut bob] {
+        for client in [&mut dan, &mut eve] {
             for (seq, said) in [(1, "one"), (2, "two")] {
                 let message = client.message().await;
                 assert_eq!((&message["seq"], &message["data"]), (&seq.into(), &said.into()));

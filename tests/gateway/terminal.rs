@@ -193,7 +193,7 @@ async fn what_goes_wrong_is_told_with_what_to_do() {
         ("lobby", &operators, "is this a Dormouse gateway?"),
         ("lobby", &url, "room_full (4506): somebody has to leave first"),
         ("..", &url, "no room's address"),
-        ("two words", &url, "a room's address looks like"),
+        ("two words", &url, "there is a space in it (one is http://localhost:4433/rooms/lobby)"),
     ] {
         for command in ["chat", "tail"] {
             let arguments = [command, room, "--url", url].map(str::to_owned);

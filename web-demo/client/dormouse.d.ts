@@ -131,7 +131,10 @@ export interface PresenceChange {
   joined: Member[];
   updated: Member[];
   left: string[];
-  /** All that was known before is void. */
+  /**
+   * The list was told anew, as after every return. Then `joined` are those who were not known
+   * before, `updated` those who were, and `left` those who are no longer there.
+   */
   reset: boolean;
   count: number;
 }

@@ -33,7 +33,8 @@ impl Head {
         let protocol = headers.get(":protocol").map(str::to_owned);
         let is_connect = method == Method::CONNECT;
         // A CONNECT without a protocol names nothing but a host (RFC 9114, 4.4).
-        let has_target = headers.get(":scheme").is_some() && headers.get(":path").is_some();
+        let has_target = headers.get(":scheme") == Some("https")
+            && headers.get(":path").is_some_and(|path| !path.is_empty());
         if (protocol.is_some() && !is_connect)
             || (!has_target && (protocol.is_some() || !is_connect))
         {
@@ -157,6 +158,7 @@ mod tests {
         }
         for (at, field) in [
             (0, (":method", "GE T")),
+            (1, (":scheme", "http")),
             (2, (":authority", "a b")),
             (3, (":path", "")),
             (3, (":path", "x y")),

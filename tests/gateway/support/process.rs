@@ -23,6 +23,7 @@ pub fn dormouse(dir: &Path, arguments: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
+    command.env_remove("RUST_BACKTRACE"); // a backtrace is for those who ask for it
     command
 }
 

@@ -16,19 +16,15 @@ export function baseOf(given) {
   let url;
   try {
     url = new URL(text, text[0] === "/" ? page : undefined);
-  } catch (cause) {
-    throw wrong(`cannot be read: "${text}"`, cause);
+  } catch {
+    throw wrong(`cannot be read: "${text}"`);
   }
   if (!/^(http|ws)s?:/.test(url.protocol)) throw wrong(`begins with "${url.protocol}"`);
-  if (url.username || url.password) throw wrong("holds a user or a password");
-  if (url.search || url.hash) throw wrong("holds a query or a fragment");
+  if (url.username || url.password || url.search || url.hash) throw wrong("holds a user, a password, a query or a fragment");
   return url.origin.replace(/^ws/, "http") + url.pathname.replace(/\/+$/, "");
 }
 
-/**
- * @param {string} why
- * @param {unknown} [cause]
- */
-function wrong(why, cause) {
-  return new DormouseError("no_gateway", `the gateway's address ${why}; it should be like https://rooms.example/path`, { cause });
+/** @param {string} why */
+function wrong(why) {
+  return new DormouseError("no_gateway", `the gateway's address ${why}; it should be like https://rooms.example/path`);
 }

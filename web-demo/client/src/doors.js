@@ -131,7 +131,7 @@ export class Doors {
       if (answer.status < 500) this.#isKnown = false;
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
       const found = await answer.json();
-      if (!found?.versions) throw new Error("another program answers");
+      if (!found?.versions) throw new Error("it is no gateway");
       this.#isKnown = true;
       return found;
     };

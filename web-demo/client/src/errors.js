@@ -15,7 +15,7 @@ export const CLOSE_REASONS = {
   4002: ["too_slow", "later", "the connection does not keep up"],
   4003: ["log_reset", "now", "the room's log began anew"],
   4004: ["heartbeat_lost", "now", "nothing was heard in time"],
-  4005: ["rate_limit_abuse", "later", "the rate limit was ignored"],
+  4005: ["rate_limit_abuse", "later", "too much was refused"],
   4007: ["store_unavailable", "later", "the store cannot take the seat now"],
   4500: ["auth_failed", "never", "the token was refused"],
   4501: ["token_expired", "never", "the token has expired"],

@@ -17,7 +17,7 @@ export class Roster extends Map {
   }
 
   /**
-   * A `welcome`: whatever was known before is void.
+   * A `welcome`: it tells anew who is here.
    * @param {Frame} frame
    * @returns {PresenceChange}
    */
@@ -31,18 +31,22 @@ export class Roster extends Map {
    * @returns {PresenceChange}
    */
   change({ reset = false, members = [], join = [], leave = [], update = [], count }) {
-    const tellsOnlyHowMany = !reset && join.length + leave.length + update.length === 0;
-    if (reset || tellsOnlyHowMany) this.clear();
+    // A frame without anybody tells only how many there are.
+    const isAnew = reset || join.length + leave.length + update.length === 0;
+    const known = new Set(this.keys());
+    if (isAnew) this.clear();
     /** @type {PresenceChange} */
-    const change = { joined: [], updated: [], left: [], reset: reset || tellsOnlyHowMany, count: 0 };
+    const change = { joined: [], updated: [], left: [], reset: isAnew, count: 0 };
     // Joining twice is one joining, and nobody can leave who was not here: a welcome may know
-    // already what the next frame tells.
+    // already what the next frame tells. A member who stayed while we were away has not joined.
     for (const member of [...members, ...join, ...update]) {
-      (this.has(member.sid) ? change.updated : change.joined).push(member);
+      (known.has(member.sid) ? change.updated : change.joined).push(member);
+      known.add(member.sid);
       this.set(member.sid, member);
     }
     for (const sid of leave) if (this.delete(sid)) change.left.push(sid);
     change.count = this.count = count ?? this.size;
+    for (const sid of known) if (reset && this.isWhole && !this.has(sid)) change.left.push(sid);
     return change;
   }
 }

@@ -25,7 +25,7 @@ export function openWebSocket(url, WebSocket) {
         isOpen = true;
         resolve();
       });
-      const fail = (/** @type {any} */ { message }) => reject(new Error(message || "it did not open; the gateway may not know this page's origin"));
+      const fail = (/** @type {any} */ { message }) => reject(new Error(message || "it did not open; is this page's origin allowed?"));
       // Of a WebSocket that the page's policy forbids Chromium tells an error and no close.
       socket.addEventListener("error", fail);
       socket.addEventListener("close", fail);

@@ -31,6 +31,21 @@ test("a reset or another welcome makes everything before it void", () => {
   assert.deepEqual(sids(roster), ["s5"]);
 });
 
+test("a member who stayed while this client was away has not joined, and one who went has left", () => {
+  const retold = { members: [member("s2", { away: true }), member("s3")], count: 2 };
+  const tell = {
+    "another welcome": (roster) => roster.begin(retold),
+    "a reset": (roster) => roster.change({ version: 9, reset: true, ...retold }),
+  };
+  for (const [how, again] of Object.entries(tell)) {
+    const { joined, updated, left, reset } = again(rosterOf("s1", "s2"));
+    assert.deepEqual([joined.map(({ sid }) => sid), updated.map(({ sid }) => sid), left, reset], [["s3"], ["s2"], ["s1"], true], how);
+  }
+  // Of a large room nobody is told: who is still there is not known.
+  const { joined, updated, left } = rosterOf("s1", "s2").begin({ count: 400 });
+  assert.deepEqual([joined, updated, left], [[], [], []]);
+});
+
 test("a large room is a number, until it is small again", () => {
   const roster = rosterOf("s1");
   roster.change({ version: 2, count: 201 });
