@@ -53,7 +53,8 @@ export class DormouseRoom extends Emitter {
   #log;
   #saved;
   #token;
-  #abort;
+  /** Takes the listener off the signal of the options. */
+  #forgetSignal;
   /** @type {Promise<void> | undefined} */
   #closing;
   /** What the gateway takes, once it said so. @type {Record<string, number>} */
@@ -117,7 +118,7 @@ export class DormouseRoom extends Emitter {
     this.ready = new Promise((/** @type {(value: void) => void} */ resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {}); // whoever does not ask need not know
     const abort = () => void this.close();
-    this.#abort = () => signal?.removeEventListener("abort", abort);
+    this.#forgetSignal = () => signal?.removeEventListener("abort", abort);
     signal?.addEventListener("abort", abort);
     this.resume();
     if (signal?.aborted) abort();
@@ -217,7 +218,7 @@ export class DormouseRoom extends Emitter {
   }
 
   async #close() {
-    this.#abort();
+    this.#forgetSignal();
     await this.#connection.close();
     // Of a room that the gateway had closed the seat is still known.
     this.session = undefined;
