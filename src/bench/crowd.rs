@@ -95,7 +95,7 @@ impl Crowd {
                 if stalls {
                     return std::future::pending().await;
                 }
-                load.add_hearer(room);
+                load.add_listener(room);
                 let why = member.stay().await;
                 shared.failed(format!("member {number}: {why}"));
             });

@@ -36,10 +36,10 @@ pub enum Push {
 pub struct Room {
     /// Its name.
     pub name: String,
-    /// How many hear each message.
-    hearers: Cell<u64>,
+    /// How many listen, the author too.
+    listeners: Cell<u64>,
     /// Whose messages they are.
-    mouth: RefCell<Rc<Mouth>>,
+    mouth: RefCell<Option<Rc<Mouth>>>,
     published: Cell<u64>,
     delivered: Cell<u64>,
 }
@@ -75,7 +75,7 @@ impl Load {
     ) -> Rc<Self> {
         let room = |number| Room {
             name: format!("{name}-{number}"),
-            hearers: Cell::new(0),
+            listeners: Cell::new(0),
             mouth: RefCell::default(),
             published: Cell::new(0),
             delivered: Cell::new(0),
@@ -107,19 +107,22 @@ impl Load {
         &self.rooms
     }
 
-    /// Counts somebody who hears the room's messages.
-    pub fn add_hearer(&self, room: usize) {
+    /// Counts somebody who listens in the room.
+    pub fn add_listener(&self, room: usize) {
         let room = &self.rooms[room];
-        room.hearers.set(room.hearers.get() + 1);
+        room.listeners.set(room.listeners.get() + 1);
     }
 
     /// Lets this mouth speak for the room.
     pub fn set_mouth(&self, room: usize, mouth: Rc<Mouth>) {
-        *self.rooms[room].mouth.borrow_mut() = mouth;
-        if !self.dialect.echoes() {
-            let hearers = &self.rooms[room].hearers;
-            hearers.set(hearers.get().saturating_sub(1));
-        }
+        *self.rooms[room].mouth.borrow_mut() = Some(mouth);
+    }
+
+    /// How many hear each message of the room. Its author is among the listeners, and may join before or
+    /// after the others.
+    fn hearers(&self, room: &Room) -> u64 {
+        let deaf = u64::from(!self.dialect.echoes() && room.mouth.borrow().is_some());
+        room.listeners.get().saturating_sub(deaf)
     }
 
     /// Messages published so far.
@@ -134,7 +137,7 @@ impl Load {
 
     /// The deliveries that all messages published so far make.
     pub fn expected(&self) -> u64 {
-        self.rooms.iter().map(|room| room.published.get() * room.hearers.get()).sum()
+        self.rooms.iter().map(|room| room.published.get() * self.hearers(room)).sum()
     }
 
     /// Begins to time deliveries.
@@ -165,7 +168,7 @@ impl Load {
     pub fn heard(&self, room: usize, count: u64) {
         self.delivered.set(self.delivered.get() + count);
         let room = &self.rooms[room];
-        let hearers = room.hearers.get().max(1);
+        let hearers = self.hearers(room).max(1);
         let before = room.delivered.replace(room.delivered.get() + count);
         let completed = (before + count) / hearers - before / hearers;
         if completed > 0 {
@@ -223,7 +226,7 @@ impl Load {
     }
 
     fn fill_room(&self, room: &Room, count: u64) {
-        let hearers = room.hearers.get().max(1);
+        let hearers = self.hearers(room).max(1);
         while room.published.get() < room.delivered.get() / hearers + count {
             self.publish(room, Instant::now());
         }
@@ -241,7 +244,9 @@ impl Load {
         body.clear();
         self.dialect.publish(&room.name, &message, &mut body);
         let (framing, opcode) = (self.transport.framing(), self.dialect.opcode());
-        room.mouth.borrow().say(|unsent| put(framing, opcode, &body, unsent));
+        if let Some(mouth) = &*room.mouth.borrow() {
+            mouth.say(|unsent| put(framing, opcode, &body, unsent));
+        }
         room.published.set(room.published.get() + 1);
         self.published.set(self.published.get() + 1);
     }
@@ -254,7 +259,7 @@ mod tests {
     fn load(rooms: usize, hearers: usize) -> Rc<Load> {
         let load = Load::new(dialect::named("plain"), Transport::Ws, "room", rooms, 20);
         for room in 0..rooms {
-            (0..hearers).for_each(|_| load.add_hearer(room));
+            (0..hearers).for_each(|_| load.add_listener(room));
             load.set_mouth(room, Rc::default());
         }
         load
@@ -299,11 +304,14 @@ mod tests {
 
     #[test]
     fn who_is_not_echoed_to_hears_one_less() {
-        let load = Load::new(Box::new(dialect::Ephemeral), Transport::Datagram, "room", 1, 20);
-        (0..10).for_each(|_| load.add_hearer(0));
-        load.set_mouth(0, Rc::default());
-        load.publish(load.room(0), Instant::now());
-        assert_eq!(load.expected(), 9);
+        for joined_before_the_author in 0..10 {
+            let load = Load::new(Box::new(dialect::Ephemeral), Transport::Datagram, "room", 1, 20);
+            (0..joined_before_the_author).for_each(|_| load.add_listener(0));
+            load.set_mouth(0, Rc::default());
+            (joined_before_the_author..10).for_each(|_| load.add_listener(0));
+            load.publish(load.room(0), Instant::now());
+            assert_eq!(load.expected(), 9);
+        }
     }
 
     #[test]

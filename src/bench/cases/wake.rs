@@ -160,7 +160,7 @@ async fn watch(
     let mut member =
         Member::connect(opener, load, room, Some(&hello), None).await.map_err(failed)?;
     member.joined().await.map_err(Error::SentAway)?;
-    load.add_hearer(room);
+    load.add_listener(room);
     let watched = Rc::new(Watched::default());
     let tells = watched.clone();
     watchers.spawn_local(async move {

@@ -154,7 +154,7 @@ async fn begin(
     let (mut speaker, _) = arrive(place, speaking, number, &Hello::default()).await?;
     let returns = returns(&speaker)?;
     speaking.set_mouth(number, speaker.mouth().clone());
-    speaking.add_hearer(number);
+    speaking.add_listener(number);
     speakers.spawn_local(async move { speaker.stay().await });
     for _ in 0..MISSED {
         speaking.publish(speaking.room(number), Instant::now());
