@@ -64,13 +64,16 @@ impl Replay<'_> {
             "<" => {
                 let client = self.clients.get_mut(who).unwrap();
                 let expected = parse(frame);
-                // An `ok` and the message itself may come in either order, as the page says.
-                let other = match expected["type"].as_str() {
-                    Some("ok") => "message",
-                    Some("message") => "ok",
-                    _ => "",
+                // An `ok` and the message itself may come in either order, as the page says, and
+                // presence comes at its own time.
+                let later: &[&str] = match expected["type"].as_str() {
+                    Some("ok") => &["message", "presence"],
+                    Some("message") => &["ok", "presence"],
+                    Some("presence") => &[],
+                    _ => &["presence"],
                 };
-                let actual = client.next_that(|frame| frame["type"] != other).await;
+                let is_due = |frame: &Value| !later.iter().any(|it| frame["type"] == *it);
+                let actual = client.next_that(is_due).await;
                 self.matches(&expected, &actual, line);
             }
             other => panic!("{other:?} in {line}"),
