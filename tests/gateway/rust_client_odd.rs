@@ -146,11 +146,9 @@ both! {
             }
             // It is owed an answer, so a connection that is silent is given up in a moment.
             let good = room.publish("before");
-            while !is_connected {
-                let event = timeout(DEADLINE, events.next()).await.unwrap().unwrap();
-                if matches!(event, Event::Disconnected { .. }) {
-                    break;
-                }
+            let is_lost = |event: &Event| matches!(event, Event::Disconnected { .. });
+            if !is_connected {
+                while !is_lost(&timeout(DEADLINE, events.next()).await.unwrap().unwrap()) {}
             }
             assert!(matches!(room.publish(deep.clone()).await, Err(Error::TooDeep)));
             let named = json!({ "a": { "b": deep.clone() } });
