@@ -23,6 +23,7 @@
 //! | [`store`] | journal and rooms on disk, behind one small trait |
 //! | [`clock`] | what time it is |
 //! | [`protocol`] | the words on the wire |
+//! | [`budget`] | counters of what is held, checked in tests |
 //! | [`supervision`] | what lives as long as the gateway, and what is done when it fails |
 //! | [`telemetry`] | every metric's name; where log lines go |
 //!
@@ -71,6 +72,8 @@ pub mod store;
 pub mod clock;
 
 pub mod protocol;
+
+pub mod budget;
 
 pub mod supervision;
 

@@ -37,6 +37,7 @@ use bytes::Bytes;
 
 use self::lending::Lent;
 use self::refusals::Refusals;
+use crate::budget::{self, Budget};
 use crate::protocol::v1::PresenceWish;
 use crate::protocol::{CloseReason, Epoch, Framing, Sid, Timestamp, Verdict};
 use crate::room::Side;
@@ -295,7 +296,20 @@ fn wake(private: MutexGuard<'_, Private>, waker: Option<Waker>) {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let private = self.private();
+        budget::check(Budget::OutboxBytes, private.bytes, || private.waiting_bytes());
+    }
+}
+
 impl Private {
+    /// The bytes of all frames that wait.
+    fn waiting_bytes(&self) -> usize {
+        let urgent = self.urgent.iter().map(|entry| entry.frame.len());
+        urgent.chain(self.ordered.iter().map(|entry| entry.frame.len())).sum()
+    }
+
     /// Counts what became of a frame; says whether the session ends for it.
     fn judge(&mut self, verdict: Verdict) -> bool {
         let closing = self.refusals.count(verdict);

@@ -28,6 +28,7 @@ const FLOORS: &[&str] = &[
     "store",
     "clock",
     "protocol",
+    "budget",
     "supervision",
     "telemetry",
     "client",
@@ -41,7 +42,7 @@ const HOSTS: &[&str] = &["main", "terminal"];
 
 /// Places without I/O, clocks, dice and chance, and the floors that they may use.
 const PURE: &[(&str, &[&str])] = &[
-    ("keeper/state", &["keeper", "room", "store", "protocol"]),
+    ("keeper/state", &["keeper", "room", "store", "protocol", "budget"]),
     ("room", &["room", "store", "protocol"]),
     ("protocol", &["protocol"]),
 ];

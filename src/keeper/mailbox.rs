@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::resting::Resting;
 use super::state::{Input, Inspection, Mail, Operation, Roster, Unavailable};
+use crate::budget::{self, Budget};
 use crate::outbox::Outbox;
 use crate::protocol::Sid;
 
@@ -37,6 +38,14 @@ pub enum Letter {
 
 impl Letter {
     /// Whether it only asks how things are.
+    /// What it costs to keep, for limits.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Mail(mail, _) => mail.bytes(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn is_question(&self) -> bool {
         matches!(self, Self::Operate(Operation::Inspect, _) | Self::Roster { .. })
     }
@@ -230,15 +239,21 @@ impl Mailbox {
     }
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        let lanes = self.lanes();
+        let there = || lanes.letters.iter().map(Letter::bytes).sum();
+        budget::check(Budget::MailboxBytes, lanes.bytes, there);
+    }
+}
+
 impl Lanes {
     fn is_empty(&self) -> bool {
         self.letters.is_empty() && self.answers.is_empty()
     }
 
     fn push(&mut self, letter: Letter) {
-        if let Letter::Mail(mail, _) = &letter {
-            self.bytes += mail.bytes();
-        }
+        self.bytes += letter.bytes();
         self.letters.push_back(letter);
     }
 

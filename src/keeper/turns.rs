@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Mailbox;
 use super::state::Input;
 
+use crate::budget::{self, Budget};
+
 /// The line, and how many may be under way.
 pub struct Turns {
     limit: usize,
@@ -62,6 +64,14 @@ impl Turns {
     fn line(&self) -> MutexGuard<'_, Line> {
         // Each change is one of the map or one of the number: after a panic both are still whole.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last handle is gone, and each turn keeps one.
+impl Drop for Turns {
+    fn drop(&mut self) {
+        let under_way = self.line().under_way;
+        budget::check(Budget::Turns, under_way, || 0);
     }
 }
 

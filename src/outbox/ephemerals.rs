@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use crate::budget::{self, Budget};
 use crate::protocol::framing::wrap;
 use crate::protocol::{BodyKind, Framing, Sid};
 use crate::room::Ephemeral;
@@ -125,6 +126,13 @@ impl Table {
         self.bytes -= slot.ephemeral.body.len();
         self.numbers.remove(&key);
         true
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let there = || self.slots.values().map(|slot| slot.ephemeral.body.len()).sum();
+        budget::check(Budget::EphemeralBytes, self.bytes, there);
     }
 }
 

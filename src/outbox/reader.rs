@@ -193,7 +193,9 @@ impl Reader {
     /// Adds what skips the order, for a session's last write.
     pub fn take_urgent(&mut self, unsent: &mut Unsent) {
         let mut private = self.outbox.private();
-        let own = private.urgent.drain(..).filter(|entry| entry.side.is_none());
+        let urgent = std::mem::take(&mut private.urgent);
+        private.bytes -= urgent.iter().map(|entry| entry.frame.len()).sum::<usize>();
+        let own = urgent.into_iter().filter(|entry| entry.side.is_none());
         unsent.extend(own.map(|entry| entry.frame));
     }
 

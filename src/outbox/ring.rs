@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Policy;
 use super::ephemerals::Slots;
 use super::presence::{Change, Changes};
+use crate::budget::{self, Budget};
 use crate::protocol::framing::{HEADER_BYTES, wrap};
 use crate::protocol::{Framing, Profile, seed};
 use crate::room::Ephemeral;
@@ -279,6 +280,16 @@ impl Window {
         if let Some(chunk) = self.chunks.pop_front() {
             self.bytes -= chunk.bytes;
         }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let bytes_of = |chunk: &Arc<Chunk>| {
+            chunk.messages.iter().map(|message| message.body.len()).sum::<usize>()
+        };
+        let there = || self.chunks.iter().map(bytes_of).sum();
+        budget::check(Budget::RingBytes, self.bytes, there);
     }
 }
 

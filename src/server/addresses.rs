@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::budget::{self, Budget};
 use crate::room::{Limiter, Rate};
 
 /// Addresses in one heap.
@@ -140,6 +141,14 @@ impl Table {
         let taken = limiter.take(now_ms, rate);
         self.newer.insert(network, limiter);
         taken
+    }
+}
+
+/// The last handle is gone, and each session that is counted keeps one.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let sessions = self.table().sessions.values().map(|sessions| sessions.max(&1)).sum();
+        budget::check(Budget::AddressSessions, sessions, || 0);
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::budget::{self, Budget};
+
 /// How long the last sessions may take to leave once all were told to.
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -146,6 +148,13 @@ impl Entered {
     /// Waits until everybody is sent home.
     pub async fn drained(&mut self) -> Duration {
         std::future::poll_fn(|cx| self.poll_drained(cx)).await
+    }
+}
+
+/// The last handle is gone, and each place keeps one.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        budget::check(Budget::Sessions, *self.count.get_mut(), || 0);
     }
 }
 

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::Ticket;
+use crate::budget::{self, Budget};
 use crate::protocol::v1::{self, To};
 use crate::protocol::{BodyKind, Sid, Timestamp};
 use crate::room::Connection;
@@ -40,6 +41,14 @@ pub(super) enum Held {
 }
 
 impl Held {
+    /// What it costs to keep, for limits.
+    fn bytes(&self) -> usize {
+        match self {
+            Held::Hear(message) => message.body.len(),
+            _ => 0,
+        }
+    }
+
     /// What has to be on disk before it is done, if it writes anything.
     pub(super) fn record(&self) -> Option<Record> {
         Some(match self {
@@ -78,9 +87,7 @@ impl Gate {
 
     /// Adds what happens once its record is durable.
     pub(super) fn commit(&mut self, then: Held) {
-        if let Held::Hear(message) = &then {
-            self.bytes += message.body.len();
-        }
+        self.bytes += then.bytes();
         self.writes = true;
         self.held.push(then);
     }
@@ -99,8 +106,8 @@ impl Gate {
         if self.in_flight.is_some() || !self.writes {
             return None;
         }
-        self.in_flight = Some(std::mem::take(&mut self.held));
-        (self.writes, self.bytes) = (false, 0);
+        budget::check(Budget::GateBytes, self.bytes, || self.held.iter().map(Held::bytes).sum());
+        self.in_flight = Some(self.take_held());
         self.append_again()
     }
 
@@ -121,8 +128,22 @@ impl Gate {
 
     /// Gives up everything: an append failed.
     pub(super) fn give_up(&mut self) -> Vec<Held> {
-        let gate = std::mem::take(self);
-        gate.in_flight.into_iter().flatten().chain(gate.held).collect()
+        let mut gate = std::mem::take(self);
+        let in_flight = gate.in_flight.take().into_iter().flatten();
+        let held = gate.take_held();
+        in_flight.chain(held).collect()
+    }
+
+    fn take_held(&mut self) -> Vec<Held> {
+        (self.writes, self.bytes) = (false, 0);
+        std::mem::take(&mut self.held)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let there = || self.held.iter().map(Held::bytes).sum();
+        budget::check(Budget::GateBytes, self.bytes, there);
     }
 }
 

@@ -35,6 +35,7 @@ use self::recovery::Trouble;
 use self::seating::Joining;
 use self::sleeping::Turn;
 use super::Settings;
+use crate::budget::{self, Budget};
 use crate::protocol::v1::{ErrorCode, RoomState, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Sid, Timestamp};
 use crate::room::{Connection, Limiter, Room, Seats};
@@ -470,7 +471,19 @@ impl State {
     }
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let there = || self.mail.iter().map(Mail::bytes).sum();
+        budget::check(Budget::WaitingBytes, self.bytes, there);
+    }
+}
+
 impl Waiting {
+    fn into_mail(mut self) -> VecDeque<Mail> {
+        self.bytes = 0;
+        std::mem::take(&mut self.mail)
+    }
+
     fn push(&mut self, mail: Mail) {
         self.bytes += mail.bytes();
         self.mail.push_back(mail);

@@ -137,7 +137,7 @@ impl State {
         match self.phase {
             Phase::Opening => {
                 self.trouble.get_or_insert_with(Trouble::new).pause(now.ms);
-                for mail in std::mem::take(&mut self.waiting).mail {
+                for mail in std::mem::take(&mut self.waiting).into_mail() {
                     if let Mail::Join(join) = mail {
                         self.refuse_seat(join.connection, out);
                     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::super::{Done, Error, Record};
 use super::bell::Bell;
+use crate::budget::{self, Budget};
 use crate::protocol::{Epoch, RoomName};
 use crate::supervision::caught;
 
@@ -97,6 +98,13 @@ struct Inner {
     trim: bool,
     suspect: bool,
     closed: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let there = || self.appends.iter().map(|append| append.bytes).sum();
+        budget::check(Budget::AppendBytes, self.bytes, there);
+    }
 }
 
 impl Queue {
