@@ -7,6 +7,8 @@
 mod clock;
 mod listing;
 mod reading;
+#[cfg(test)]
+mod scripted;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +72,7 @@ impl From<keeper::Settings> for Settings {
 /// When an operator may ask a full mailbox again.
 const FULL_RETRY_MS: u64 = 1_000;
 
-/// How long keepers may take to read their last mail.
+/// How long keepers may take to deal with their last mail.
 const CLOSING: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
@@ -204,8 +206,8 @@ impl Dispatcher {
         self.operate(room, Operation::Wake).await
     }
 
-    /// Waits until every keeper has read the mail it has now, so that what is to be written is
-    /// with the store; those that rest have none. Bounded by a few seconds: a keeper may be
+    /// Waits until every keeper has dealt with the mail it has now, and what that wrote is on disk;
+    /// those that rest have none. Bounded by a few seconds: a keeper may be
     /// waiting for a disk.
     pub async fn close(&self) {
         let is_at_work = |mailbox: &&Arc<Mailbox>| !mailbox.is_at_rest();
@@ -214,7 +216,7 @@ impl Dispatcher {
             let mut answers = Vec::with_capacity(mailboxes.len());
             for mailbox in mailboxes {
                 let (answer, answered) = oneshot::channel();
-                let mut letter = Some(Letter::Operate(Operation::Inspect, answer));
+                let mut letter = Some(Letter::Operate(Operation::Finish, answer));
                 while let Some(next) = letter.take() {
                     if let Err(Refused::Full(back)) = mailbox.put(next).map_err(|r| *r) {
                         letter = Some(back);
@@ -224,7 +226,7 @@ impl Dispatcher {
                 answers.push(answered);
             }
             for answered in answers {
-                let _ = answered.await; // a keeper that is gone has read everything
+                let _ = answered.await; // a keeper that is gone has nothing left to do
             }
         };
         let _ = tokio::time::timeout(CLOSING, all).await;
@@ -341,82 +343,19 @@ fn unwell(error: store::Error) -> Unavailable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-
-    use bytes::Bytes;
-
+    use super::scripted::{Scripted, join, publish};
     use super::*;
-    use crate::keeper::state::{Join, Mail};
-    use crate::outbox::{Filled, Outbox, Reader, Tally};
-    use crate::protocol::{Author, CloseReason, Framing, KeyHash, Profile, Sid, Timestamp};
-    use crate::store::{Done, Due, Engine, Error, Identity, Memory, Moved, Opened, Record, Slice};
-
-    /// A memory that panics at its first append, having taken it, and counts how often a keeper
-    /// began with what it holds of a room.
-    struct Faulty(Memory, AtomicBool, Arc<Mutex<Option<Done>>>, Arc<AtomicUsize>);
-
-    impl Engine for Faulty {
-        fn identity(&self) -> &Identity {
-            self.0.identity()
-        }
-        fn append(&self, room: &RoomName, records: Vec<Record>, done: Done) {
-            if !self.1.swap(true, Ordering::Relaxed) {
-                *self.2.lock().unwrap() = Some(done);
-                panic!("the fault that was planted");
-            }
-            self.0.append(room, records, done);
-        }
-        fn open(&self, room: &RoomName) -> Result<Opened, Error> {
-            self.3.fetch_add(1, Ordering::Relaxed);
-            self.0.open(room)
-        }
-        fn read(&self, room: &RoomName, from: u64, n: usize, b: usize) -> Result<Slice, Error> {
-            self.0.read(room, from, n, b)
-        }
-        fn keys(&self, room: &RoomName) -> Result<Vec<(KeyHash, u64)>, Error> {
-            self.0.keys(room)
-        }
-        fn move_room(&self, room: &RoomName, rules: Option<Bytes>, moved: Moved) {
-            self.0.move_room(room, rules, moved);
-        }
-        fn seated(&self) -> Result<Vec<RoomName>, Error> {
-            self.0.seated()
-        }
-        fn rooms(&self, after: Option<&RoomName>, limit: usize) -> Result<Vec<RoomName>, Error> {
-            self.0.rooms(after, limit)
-        }
-        fn due(&self, now: Timestamp, skip: &BTreeSet<RoomName>, n: usize) -> Result<Due, Error> {
-            self.0.due(now, skip, n)
-        }
-        fn touch(&self, room: &RoomName) -> Result<(), Error> {
-            self.0.touch(room)
-        }
-        fn take_drain_spread_ms(&self) -> Result<u64, Error> {
-            self.0.take_drain_spread_ms()
-        }
-        fn close(&self, drain_spread_ms: u64) -> Result<(), Error> {
-            self.0.close(drain_spread_ms)
-        }
-    }
-
-    async fn join(dispatcher: &Dispatcher, room: &RoomName) -> Filled {
-        let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
-        let mut reader = Reader::new(outbox.clone());
-        let join = Join::new(dispatcher.connection(), Profile::V1, Sid(1), Author(1));
-        dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
-        reader.changed().await;
-        reader.fill(&mut Default::default(), &mut Tally::default())
-    }
+    use crate::outbox::Filled;
+    use crate::protocol::CloseReason;
+    use crate::store::Error;
 
     /// Not before the store has done what the first one had asked for: two appends of one room may
     /// not be on their way at once, or two messages get the same number.
     #[tokio::test]
     async fn a_keeper_that_fails_sends_its_members_away_and_the_next_one_serves_them() {
         let config = crate::config::Config::default();
-        let asked = Arc::default();
-        let store =
-            Faulty(Memory::new(1), AtomicBool::new(false), Arc::clone(&asked), Arc::default());
+        let (store, script) = Scripted::new();
+        script.lock().panics_at_append = true;
         let metrics = Arc::<Metrics>::default();
         let dispatcher = Dispatcher::new(config.keeper, Store::new(store), metrics.clone());
         let room = "lobby".parse().unwrap();
@@ -431,8 +370,8 @@ mod tests {
             std::task::Poll::Ready(())
         })
         .await;
-        let done = asked.lock().unwrap().take().expect("it was asked");
-        done(Err(Error::Busy));
+        let held = script.lock().held.pop().expect("it was asked");
+        (held.done)(Err(Error::Busy));
         assert_eq!(second.await, Filled::Enough);
     }
 
@@ -440,18 +379,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_room_whose_keeper_failed_has_another_one_by_itself() {
         let config = crate::config::Config::default();
-        let store = Faulty(Memory::new(1), AtomicBool::new(false), Arc::default(), Arc::default());
-        let (asked, opened) = (store.2.clone(), store.3.clone());
+        let (store, script) = Scripted::new();
+        script.lock().panics_at_append = true;
         let dispatcher = Dispatcher::new(config.keeper, Store::new(store), Arc::default());
         let room = "lobby".parse().unwrap();
         let closed = join(&dispatcher, &room).await;
         assert!(matches!(closed, Filled::Close(_)));
-        drop(asked.lock().unwrap().take());
+        drop(script.lock().held.pop());
         assert!(dispatcher.mailboxes().is_empty());
-        let before = opened.load(Ordering::Relaxed);
+        let before = script.lock().opened;
         // The other one finds no seats and may be gone at once: what it read tells that it was there.
         let begun = async {
-            while opened.load(Ordering::Relaxed) == before {
+            while script.lock().opened == before {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -459,5 +398,38 @@ mod tests {
             () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
             begun = tokio::time::timeout(Duration::from_secs(60), begun) => begun.unwrap(),
         }
+    }
+    /// A drain that did not wait for what keepers had still to do closed the store under it: mail was
+    /// lost behind an append, or in a room that was just waking.
+    #[tokio::test]
+    async fn a_close_waits_until_all_mail_is_dealt_with_and_on_disk() {
+        let config = crate::config::Config::default();
+        let (store, script) = Scripted::new();
+        let store = Store::new(store);
+        let dispatcher = Dispatcher::new(config.keeper, store.clone(), Arc::default());
+        let room: RoomName = "lobby".parse().unwrap();
+        assert_eq!(join(&dispatcher, &room).await, Filled::Enough);
+        script.lock().holds_appends = true;
+        for _ in 0..3 {
+            dispatcher.deliver(&room, publish()).await; // the room is asleep, and wakes for it
+        }
+        let mut closing = std::pin::pin!(dispatcher.close());
+        loop {
+            let is_closed = polled(closing.as_mut()).await;
+            let newest = store.engine().open(&room).unwrap().newest;
+            if is_closed {
+                assert_eq!(newest, 3, "all of it is on disk");
+                break;
+            }
+            script.lock().let_go();
+        }
+    }
+
+    /// Polls once, and lets others do what they can.
+    async fn polled(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx)));
+        let is_ready = poll.await.is_ready();
+        tokio::task::yield_now().await;
+        is_ready
     }
 }

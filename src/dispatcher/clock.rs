@@ -254,9 +254,89 @@ impl Dispatcher {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::scripted::{self, Script, Scripted};
     use super::*;
     use crate::protocol::Timestamp;
+    use crate::room::{Act, Happened};
     use crate::store::{Engine as _, Memory, Record, Store};
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A dispatcher whose store does as the script says.
+    fn scripted() -> (Dispatcher, Script) {
+        let (store, script) = Scripted::new();
+        let mut config = crate::config::Config::default();
+        config.keeper.behaviour = |_| Box::new(Reminder);
+        (Dispatcher::new(config.keeper, Store::new(store), Arc::default()), script)
+    }
+
+    /// A store that was busy for a moment made every alarm of the next ten seconds late.
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_look_is_tried_again_after_a_second_and_a_good_one_after_ten() {
+        let (dispatcher, script) = scripted();
+        script.lock().failing_looks = 3;
+        let begun = Instant::now();
+        let _ = tokio::time::timeout(s(25), dispatcher.keep_time()).await;
+        let looks = script.lock().looks.clone();
+        let seconds: Vec<_> = looks.iter().map(|at| (*at - begun).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 3, 13, 23]);
+    }
+
+    /// The store went on saying that it was idle, and it was asked fifty times a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_is_in_use_is_asked_once_and_the_store_is_told() {
+        let (dispatcher, script) = scripted();
+        let room: RoomName = "lobby".parse().unwrap();
+        scripted::join(&dispatcher, &room).await;
+        script.lock().idle.push(room.clone());
+        let _ = tokio::time::timeout(s(15), dispatcher.keep_time()).await;
+        let told = script.lock();
+        assert_eq!(told.touched, [room]);
+        assert!(told.looks.len() <= 6, "{:?}", told.looks);
+    }
+
+    /// It was rung ten seconds later, with the next look.
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_is_set_wakes_the_clock_at_once() {
+        let (dispatcher, script) = scripted();
+        let metrics = dispatcher.shared.world.metrics.clone();
+        let told = async {
+            while script.lock().looks.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let begun = Instant::now();
+            let room = "lobby".parse().unwrap();
+            scripted::join(&dispatcher, &room).await;
+            dispatcher.deliver(&room, scripted::publish()).await;
+            while metrics.alarms.of("rung").get() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            begun.elapsed()
+        };
+        let took = tokio::select! {
+            () = dispatcher.keep_time() => unreachable!("it keeps time for ever"),
+            took = told => took,
+        };
+        assert!(took < s(1), "{took:?}");
+    }
+
+    /// An alarm as soon as anything is said.
+    #[derive(Debug)]
+    struct Reminder;
+
+    impl crate::room::Behaviour for Reminder {
+        fn handle(&mut self, now: Timestamp, what: Happened<'_>, acts: &mut Vec<Act>) {
+            if matches!(what, Happened::Published(_)) {
+                acts.push(Act::SetAlarm(Some(now)));
+            }
+        }
+
+        fn snapshot(&self) -> bytes::Bytes {
+            bytes::Bytes::new()
+        }
+    }
 
     /// Opening the room fails: the alarm is kept, shown to fail, and rung once that is over.
     #[tokio::test]

@@ -203,6 +203,20 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
+    /// The ring moved between the last look of a round and its end: the newest message reached that
+    /// part of the room with the next one only.
+    #[test]
+    fn a_round_that_was_overtaken_at_its_very_end_goes_on() {
+        let part = Arc::new(Part::default());
+        let _round = part.begin_round().expect("none is on its way");
+        let seen = part.moves();
+        assert!(part.begin_round().is_none(), "one is on its way, and sees the move");
+        assert!(!part.end_round(seen), "it had not seen it");
+        assert!(part.is_served.load(Ordering::SeqCst), "it goes on");
+        assert!(part.end_round(part.moves()));
+        assert!(!part.is_served.load(Ordering::SeqCst));
+    }
+
     /// A room whose members only note that they were told.
     #[derive(Default)]
     struct Room {

@@ -43,15 +43,33 @@ impl Bench {
 
     /// The process is gone, with what was asked of its store, and another has found the room.
     pub fn begin_again(&mut self) {
+        self.begin_again_after(0);
+    }
+
+    /// The same after a drain that told everybody to come back within so long.
+    pub fn begin_again_after(&mut self, spread_ms: u64) {
         let settings = self.settings.clone();
         self.disk.crash();
         let mut out = Vec::new();
         let (room, secret) = (self.disk.room.clone(), self.disk.engine.identity().secret);
-        let found = Found::Seats { spread_ms: 0 };
+        let found = Found::Seats { spread_ms };
         self.state = State::new(room, settings, secret, found, self.now(), &mut out);
         self.disk.ask(Ask::Open(0));
         let out = self.answer();
         assert_eq!(brief(&out), [""; 0], "nobody is told");
+    }
+
+    /// The room falls asleep, and its keeper rests and is at work again.
+    pub fn nap(&mut self) {
+        let sleeps_at = self.now_ms + self.settings.sleep_after.as_millis() as u64;
+        while !self.state.may_rest() {
+            self.tick();
+            self.answer_all();
+            assert!(self.now_ms <= sleeps_at, "it does not sleep");
+        }
+        let (room, secret) = (self.disk.room.clone(), self.disk.engine.identity().secret);
+        let rest = self.state.rest();
+        self.state = State::rested(rest, room, self.settings.clone(), secret, self.now());
     }
 
     fn now(&self) -> Now {

@@ -1,9 +1,12 @@
 //! Limits hold, and windows are as long as they are said to be.
 
-use dormouse::keeper::Settings;
+use std::time::Duration;
+
 use dormouse::keeper::state::{Gone, Output};
+use dormouse::keeper::{Rates, Settings};
 use dormouse::protocol::seed;
 use dormouse::protocol::v1::SeatKept;
+use dormouse::room::Rate;
 
 use crate::bench::{Bench, brief, gone, join, join_seed, publish, welcome};
 use crate::world::settings;
@@ -83,6 +86,65 @@ fn few_seats(members: usize) -> Bench {
     let mut settings = settings();
     settings.limits.members = members;
     Bench::new(settings)
+}
+
+/// A nap gave a room that was over its rate a whole burst again.
+#[test]
+fn a_nap_gives_nobody_more_than_the_rooms_rate_or_the_seats() {
+    let slow = Rate { per_second: 1, burst: 20 };
+    let rates = Rates { publishes: Rate::OFF, requests: Rate::OFF, room: Rate::OFF };
+    for rates in [Rates { room: slow, ..rates }, Rates { publishes: slow, ..rates }] {
+        let sleep_after = Duration::from_secs(5);
+        let mut bench = Bench::new(Settings { rates, sleep_after, ..settings() });
+        bench.seated(1);
+        let mut taken_in_a_row = |bench: &mut Bench| {
+            let mut taken = 0;
+            loop {
+                let mut out = bench.give(publish(1, 7, None));
+                out.extend(bench.answer_all());
+                if brief(&out).contains(&"error 1 7".to_owned()) {
+                    return taken;
+                }
+                taken += 1;
+                assert!(taken < 100, "there is no limit");
+            }
+        };
+        assert_eq!(taken_in_a_row(&mut bench), 20, "{rates:?}");
+        let before = bench.now_ms;
+        bench.nap();
+        let slept = bench.now_ms - before;
+        assert_eq!(slept, 5_000);
+        assert_eq!(taken_in_a_row(&mut bench), 5, "a second each, and no more: {rates:?}");
+    }
+}
+
+/// Whoever was told at a drain to come back within a spread was missed before that was over.
+#[test]
+fn the_windows_of_seats_found_at_the_start_are_longer_by_the_drains_spread() {
+    const SPREAD_MS: u64 = 40_000;
+    let mut bench = Bench::new(settings());
+    let claim = bench.seated(1);
+    bench.begin_again_after(SPREAD_MS);
+    let begun = bench.now_ms;
+    let (grace_ms, window_ms) = (bench.grace_ms(), bench.resume_window_ms());
+    assert_eq!(brief(&bench.tick()), ["append left1"]);
+    assert_eq!(bench.now_ms, begun + SPREAD_MS + grace_ms, "whoever stays away is missed then");
+    bench.answer_all();
+    assert_eq!(brief(&bench.tick()), ["append ended1"]);
+    assert_eq!(bench.now_ms, begun + SPREAD_MS + window_ms, "and cannot come back from then on");
+    bench.answer_all();
+    bench.give(join(2, Some(claim)));
+    let out = bench.answer_all();
+    assert_ne!(welcome(&out, 2).unwrap().seat, SeatKept::Kept);
+
+    // The same of a seat that had left before: only the rest of its time is there.
+    bench.give(gone(2, Gone::Lost));
+    bench.tick();
+    bench.answer_all();
+    bench.begin_again_after(SPREAD_MS);
+    let begun = bench.now_ms;
+    assert_eq!(brief(&bench.tick()), ["append ended2"]);
+    assert_eq!(bench.now_ms, begun + SPREAD_MS + window_ms);
 }
 
 /// The rosters that seed clients were sent.

@@ -155,6 +155,29 @@ mod tests {
         Record::SeatEnded(Sid(n))
     }
 
+    /// The limit on what waits for a disk stands on this count.
+    #[test]
+    fn what_waits_is_counted_until_it_is_in_flight_or_given_up() {
+        let message = |seq: u64, bytes: usize| {
+            let (time, kind, body) = (Timestamp(0), BodyKind::Json, vec![b'x'; bytes].into());
+            Held::Hear(Message { seq, time, key: None, kind, body })
+        };
+        let mut gate = Gate::default();
+        gate.commit(message(1, 10));
+        gate.commit(message(2, 5));
+        gate.commit(Held::Ended(Sid(1)));
+        assert_eq!(gate.waiting(), (3, 15));
+        assert_eq!(gate.next_append().map(|records| records.len()), Some(3));
+        assert_eq!(gate.waiting(), (0, 0));
+        gate.commit(message(3, 7));
+        assert_eq!(gate.hold(Held::Left(Sid(4))), None);
+        assert_eq!(gate.waiting(), (2, 7));
+        assert_eq!(gate.durable().len(), 3);
+        assert_eq!(gate.waiting(), (2, 7), "they wait for the next append");
+        assert_eq!(gate.give_up().len(), 2);
+        assert_eq!(gate.waiting(), (0, 0));
+    }
+
     #[test]
     fn what_queues_during_an_append_is_the_next_one() {
         let mut gate = Gate::default();

@@ -80,6 +80,8 @@ pub struct State {
     alarm: Option<Timestamp>,
     /// The clock waits until that is dealt with.
     alarm_tickets: Vec<Ticket>,
+    /// Who waits until nothing is left to do.
+    finish_tickets: Vec<Ticket>,
     deletion: Deletion,
     /// What cannot be done before it is known what there is of the room.
     early: Vec<(Operation, Ticket)>,
@@ -194,6 +196,7 @@ impl State {
             wake_tickets: Vec::new(),
             alarm: None,
             alarm_tickets: Vec::new(),
+            finish_tickets: Vec::new(),
             deletion: Deletion::default(),
             early: Vec::new(),
             found,
@@ -271,6 +274,7 @@ impl State {
         self.sleep_if_told(now, out);
         self.sleep_if_tired(now, out);
         self.erase(out);
+        self.answer_finished(now, out);
         self.give_back();
         let unneeded = matches!(self.phase, Phase::Asleep)
             || matches!((&self.phase, &self.trouble), (Phase::Opening, Some(_)));

@@ -24,6 +24,7 @@ impl State {
             }
             Operation::Delete | Operation::DeleteIdle => self.delete(now, operation, ticket, out),
             Operation::Ring => self.ring(now, ticket, out),
+            Operation::Finish => self.finish_tickets.push(ticket), // with the end of the batch
             Operation::Inspect => out.push(Output::Answer(ticket, Ok(self.inspect(now)))),
             _ if self.trouble.is_some() => {
                 let reason = "the store is unwell".into();
@@ -67,6 +68,18 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whoever waits for the end of all work is answered when there is none left, or none that the
+    /// store would take.
+    pub(super) fn answer_finished(&mut self, now: Now, out: &mut Vec<Output>) {
+        let is_done = self.gate.is_idle() && self.waiting.mail.is_empty();
+        if self.finish_tickets.is_empty() || !(is_done || self.trouble.is_some()) {
+            return;
+        }
+        for ticket in std::mem::take(&mut self.finish_tickets) {
+            out.push(Output::Answer(ticket, Ok(self.inspect(now))));
         }
     }
 

@@ -40,7 +40,8 @@ impl State {
     }
 
     fn nobody_waits(&self) -> bool {
-        let tickets = [&self.sleep_tickets, &self.wake_tickets, &self.alarm_tickets];
+        let tickets =
+            [&self.sleep_tickets, &self.wake_tickets, &self.alarm_tickets, &self.finish_tickets];
         self.joining.is_empty()
             && self.waiting.mail.is_empty()
             && self.early.is_empty()

@@ -217,6 +217,9 @@ pub enum Operation {
     DeleteIdle,
     /// The clock says that its alarm is due.
     Ring,
+    /// To have done with what it was given before: its mail is dealt with, and what that wrote is on
+    /// disk. The gateway is shutting down.
+    Finish,
 }
 
 /// Which operator waits for an answer.
