@@ -28,6 +28,8 @@ use clock::InHand;
 
 pub use crate::keeper::state::{Inspection, Roster, Unavailable};
 pub use listing::{Listed, PAGE_MOST, Query, Rooms, STATES};
+#[cfg(test)]
+pub(crate) use scripted::Scripted;
 
 /// Finds keepers. Cheap to clone.
 #[derive(Clone)]
@@ -409,7 +411,7 @@ mod tests {
         let dispatcher = Dispatcher::new(config.keeper, store.clone(), Arc::default());
         let room: RoomName = "lobby".parse().unwrap();
         assert_eq!(join(&dispatcher, &room).await, Filled::Enough);
-        script.lock().holds_appends = true;
+        script.lock().holds_messages = true;
         for _ in 0..3 {
             dispatcher.deliver(&room, publish()).await; // the room is asleep, and wakes for it
         }

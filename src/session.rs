@@ -122,21 +122,33 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::dispatcher::Scripted;
     use crate::keeper::Letter;
     use crate::outbox::Unsent;
     use crate::protocol::{BodyKind, Framing};
     use crate::room::Side;
     use crate::store::Memory;
 
-    /// A client that says hello, is welcomed, and meets a fault of ours with its next frame.
-    #[derive(Default)]
-    struct Faulty {
+    /// A client that says hello, is welcomed, and says something.
+    struct Client {
         has_said_hello: bool,
         was_welcomed: bool,
-        closed: Option<oneshot::Sender<()>>,
+        /// Whether its next frame meets a fault of ours.
+        meets_a_fault: bool,
+        /// How often it still says something.
+        says: usize,
+        closed: oneshot::Sender<()>,
     }
 
-    impl Link for Faulty {
+    impl Client {
+        fn new(meets_a_fault: bool, says: usize) -> (Self, oneshot::Receiver<()>) {
+            let (closed, is_closed) = oneshot::channel();
+            let (has_said_hello, was_welcomed) = (false, false);
+            (Self { has_said_hello, was_welcomed, meets_a_fault, says, closed }, is_closed)
+        }
+    }
+
+    impl Link for Client {
         const TRANSPORT: &'static str = "websocket";
 
         fn framing(_profile: Profile) -> Framing {
@@ -147,8 +159,13 @@ mod tests {
                 let hello = Bytes::from_static(br#"{"type":"hello"}"#);
                 return Poll::Ready(Received::Frame(BodyKind::Json, hello));
             }
-            assert!(!self.was_welcomed, "the fault that was planted");
-            Poll::Pending
+            assert!(!(self.was_welcomed && self.meets_a_fault), "the fault that was planted");
+            if !self.was_welcomed || self.says == 0 {
+                return Poll::Pending;
+            }
+            self.says -= 1;
+            let publish = Bytes::from_static(br#"{"type":"publish","id":1,"data":1}"#);
+            Poll::Ready(Received::Frame(BodyKind::Json, publish))
         }
         fn poll_write(
             &mut self,
@@ -168,30 +185,36 @@ mod tests {
         }
         fn reply(&mut self, _side: Side, _frame: Bytes) {}
         fn ping() -> Option<Bytes> {
-            None
+            Some(Bytes::from_static(b"ping"))
         }
         async fn close(self, _farewell: Farewell) {
-            self.closed.expect("it is closed once").send(()).expect("the test waits for it");
+            let _ = self.closed.send(()); // a test may have ended
+        }
+    }
+
+    /// A place in the room, in front of such a store.
+    fn place(store: Store, room: &RoomName) -> Place {
+        let mut config = crate::config::Config::default();
+        config.keeper.rates.publishes = room::Rate::OFF;
+        let metrics = Arc::<Metrics>::default();
+        let dispatcher = Dispatcher::new(config.keeper, store.clone(), metrics.clone());
+        Place {
+            room: room.clone(),
+            dispatcher,
+            store,
+            settings: Arc::new(config.session),
+            metrics,
+            entered: Sessions::new(1).enter().ok().unwrap(),
         }
     }
 
     /// Its seat would be taken for ever by a connection that is no more.
     #[tokio::test]
     async fn a_session_that_fails_says_goodbye_and_its_seat_is_away() {
-        let config = crate::config::Config::default();
-        let (store, metrics) = (Store::new(Memory::new(1)), Arc::<Metrics>::default());
-        let dispatcher = Dispatcher::new(config.keeper, store.clone(), metrics.clone());
         let room: RoomName = "lobby".parse().unwrap();
-        let place = Place {
-            room: room.clone(),
-            dispatcher: dispatcher.clone(),
-            store,
-            settings: Arc::new(config.session),
-            metrics: metrics.clone(),
-            entered: Sessions::new(1).enter().ok().unwrap(),
-        };
-        let (closed, is_closed) = oneshot::channel();
-        let link = Faulty { closed: Some(closed), ..Faulty::default() };
+        let place = place(Store::new(Memory::new(1)), &room);
+        let (dispatcher, metrics) = (place.dispatcher.clone(), place.metrics.clone());
+        let (link, is_closed) = Client::new(true, 0);
         tokio::spawn(run(link, Profile::V1, place)).await.expect("a fault is no panic of its task");
         is_closed.await.expect("it is told");
         assert_eq!(metrics.task_failures.of("session").get(), 1);
@@ -202,5 +225,29 @@ mod tests {
         let members = answered.await.unwrap().members;
         assert_eq!(members.len(), 1);
         assert!(members[0].connection.is_none(), "its window has begun");
+    }
+
+    /// While a disk is slow, whoever has said all it may is not read from: its pongs, too, lie
+    /// unread, and it was sent away for its silence.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_not_read_from_is_not_given_up_for_its_silence() {
+        let room: RoomName = "lobby".parse().unwrap();
+        let (store, script) = Scripted::new();
+        let place = place(Store::new(store), &room);
+        let (settings, metrics) = (place.settings.clone(), place.metrics.clone());
+        let (link, mut is_closed) = Client::new(false, settings.publishes_in_flight + 10);
+        script.lock().holds_messages = true;
+        tokio::spawn(run(link, Profile::V1, place));
+        tokio::time::sleep(10 * (settings.ping_every + settings.pong_timeout)).await;
+        assert!(is_closed.try_recv().is_err(), "it is still there");
+        assert_eq!(metrics.sessions.of("websocket").get(), 1);
+
+        // Once it is read from again and says nothing, that is silence.
+        script.lock().holds_messages = false;
+        script.lock().let_go();
+        let silence = settings.ping_every + settings.pong_timeout;
+        let closed = tokio::time::timeout(2 * silence, is_closed).await;
+        closed.expect("it is given up in time").expect("it is told");
+        assert_eq!(metrics.sessions_closed.of("heartbeat_lost").get(), 1);
     }
 }

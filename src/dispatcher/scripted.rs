@@ -17,21 +17,21 @@ use crate::store::{
 };
 
 /// The store.
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     memory: Arc<Memory>,
     script: Script,
 }
 
 /// What it is to do, and what it was asked. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Script(Arc<Mutex<Told>>);
+pub(crate) struct Script(Arc<Mutex<Told>>);
 
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The next append panics; it is held.
     pub panics_at_append: bool,
-    /// Appends are held until they are [let go](Self::let_go).
-    pub holds_appends: bool,
+    /// Appends with messages are held until they are [let go](Self::let_go).
+    pub holds_messages: bool,
     pub held: Vec<Held>,
     /// How many looks for what is due fail.
     pub failing_looks: usize,
@@ -45,14 +45,14 @@ pub(super) struct Told {
 }
 
 /// An append that was not done.
-pub(super) struct Held {
+pub(crate) struct Held {
     room: RoomName,
     records: Vec<Record>,
     pub done: Done,
 }
 
 impl Scripted {
-    pub(super) fn new() -> (Self, Script) {
+    pub(crate) fn new() -> (Self, Script) {
         let (memory, script) = (Arc::new(Memory::new(1)), Script::default());
         script.lock().memory = Some(memory.clone());
         (Self { memory, script: script.clone() }, script)
@@ -79,14 +79,14 @@ pub(super) fn publish() -> Letter {
 }
 
 impl Script {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Told> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Told {
     /// Does the appends that are held; the next are held again.
-    pub(super) fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         let memory = self.memory.as_ref().expect("it is told at the beginning");
         for Held { room, records, done } in self.held.drain(..) {
             memory.append(&room, records, done);
@@ -101,7 +101,8 @@ impl Engine for Scripted {
     fn append(&self, room: &RoomName, records: Vec<Record>, done: Done) {
         let mut told = self.script.lock();
         let panics = std::mem::take(&mut told.panics_at_append);
-        if panics || told.holds_appends {
+        let is_message = |record: &Record| matches!(record, Record::Message(_));
+        if panics || (told.holds_messages && records.iter().any(is_message)) {
             told.held.push(Held { room: room.clone(), records, done });
             drop(told);
             assert!(!panics, "the fault that was planted");
