@@ -10,7 +10,9 @@ use std::path::Path;
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
-use super::super::row::{self, Alarms, Chunk, ClockRow, Entry, IdentityRow, Keys, Marks, RoomRow};
+use super::super::row::{
+    self, Alarms, Chunk, ClockRow, Entry, IdentityRow, Keys, Marks, RoomRow, Sweep,
+};
 use super::super::{Error, Record};
 use super::file::{
     ALARMS, CHUNKS, DUE, DueKey, JOURNAL, KEYS, META, Name, ROOMS, SEATS, Trouble, guarded,
@@ -18,6 +20,7 @@ use super::file::{
 use super::journal::MARKS;
 use super::look::overlay;
 use super::overlay::Overlay;
+use super::rounds::SWEEP;
 use super::start::{CLOCK, DRAIN, IDENTITY};
 use crate::protocol::{RoomName, Timestamp};
 
@@ -196,6 +199,10 @@ impl Rows {
         let clock = ReadableTable::get(&self.meta, CLOCK)?;
         if let Some(Err(why)) = clock.map(|row| ClockRow::decode(row.value())) {
             found.damage(format!("rooms.redb: clock ({why})"));
+        }
+        let sweep = ReadableTable::get(&self.meta, SWEEP)?;
+        if let Some(Err(why)) = sweep.map(|row| Sweep::decode(row.value())) {
+            found.damage(format!("rooms.redb: sweep ({why})"));
         }
         for stored in ReadableTable::iter(&self.rooms)? {
             let (name, row) = stored?;

@@ -10,7 +10,8 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTran
 use super::super::row::DecodeError;
 use super::super::{Error, MAKE_DIRECTORY, Settings};
 use super::health::{Health, Part};
-use super::space::{Space, forget};
+use super::space::Space;
+use super::system::{Ours, System};
 use crate::supervision::caught;
 
 /// The journal: commit sequence → one room's records of that commit.
@@ -88,18 +89,18 @@ pub struct Directory {
     journal_cache: usize,
     rooms_cache: usize,
     space: Space,
+    system: Arc<dyn System>,
 }
 
 impl Directory {
     /// Makes the directory if it is not there. It holds a secret: nobody else may look into it.
     pub fn new(path: &Path, settings: &Settings) -> Result<Self, Error> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        let make = || builder.create(path).and_then(|()| sync(path.parent()));
-        let made = if path.is_dir() { Ok(()) } else { make() };
-        made.map_err(|error| {
+        Self::on(path, settings, Arc::new(Ours))
+    }
+
+    /// The same on some operating system.
+    pub fn on(path: &Path, settings: &Settings, system: Arc<dyn System>) -> Result<Self, Error> {
+        make_directory(path, &*system).map_err(|error| {
             let (doing, why) = (MAKE_DIRECTORY, format!("{}: {error}", path.display()));
             match is_denied(error.kind()) {
                 true => Error::Denied { doing, why },
@@ -107,9 +108,35 @@ impl Directory {
             }
         })?;
         let Settings { journal_cache, rooms_cache, reserve, .. } = *settings;
-        let space = Space::new(path, reserve);
-        Ok(Self { path: path.into(), journal_cache, rooms_cache, space })
+        let space = Space::new(path, reserve, system.clone());
+        Ok(Self { path: path.into(), journal_cache, rooms_cache, space, system })
     }
+}
+
+/// Makes a directory and those above it, each with a durable name.
+fn make_directory(path: &Path, system: &dyn System) -> std::io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|it| !is_there(it)).collect();
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    let above = missing.iter().filter_map(|made| made.parent());
+    let synced = above.map(or_here).try_for_each(|above| system.sync(above));
+    if synced.is_err() {
+        // The next start is to make them again, or it would take their names for durable.
+        missing.iter().for_each(|made| _ = std::fs::remove_dir(made));
+    }
+    synced
+}
+
+fn is_there(path: &Path) -> bool {
+    or_here(path).is_dir()
+}
+
+/// A relative path of one name lies in the working directory.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 impl Directory {
@@ -131,7 +158,7 @@ impl Directory {
             return builder.create(path);
         }
         std::fs::rename(&unfinished, path)?;
-        sync(Some(&self.path))?;
+        self.system.sync(&self.path)?;
         Ok(db)
     }
 }
@@ -150,7 +177,8 @@ impl Disk for Directory {
 
     fn reopen(&self, file: Name) -> Result<Database, DatabaseError> {
         self.space.relieve();
-        forget(&self.path.join(file.as_str()));
+        self.system.sync(&self.path)?; // that may be what failed when it was made
+        self.system.forget(&self.path.join(file.as_str()));
         self.open(file)
     }
 
@@ -171,17 +199,6 @@ impl Disk for Directory {
 
     fn place(&self) -> String {
         self.path.display().to_string()
-    }
-}
-
-/// Makes the names in a directory durable: a new file's own fsync does not.
-fn sync(directory: Option<&Path>) -> std::io::Result<()> {
-    match directory {
-        Some(path) if cfg!(unix) => {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            std::fs::File::open(path)?.sync_all()
-        }
-        _ => Ok(()),
     }
 }
 

@@ -56,12 +56,20 @@ pub struct Unmoved {
     since: Instant,
     /// Its rows are damaged: it is not moved unasked, and holds nothing up.
     aside: bool,
+    /// Entries up to this key were held when they were last set aside: trimming may have passed over
+    /// them, or be about to.
+    held_until: Option<u64>,
 }
 
 impl Unmoved {
     /// The deletion before which all rows of the room are void, if there is one.
     pub fn barrier(&self) -> Option<u64> {
         self.entries.front().filter(|entry| entry.deletes).map(|entry| entry.key)
+    }
+
+    /// Whether trimming goes past an entry without taking it along: it has to go by itself.
+    fn is_passed_over(&self, entry: &Unread) -> bool {
+        self.held_until.is_some_and(|until| entry.key <= until)
     }
 }
 
@@ -186,6 +194,7 @@ impl Index {
                     alarm: None,
                     since: now,
                     aside: false,
+                    held_until: None,
                 };
                 self.rooms.entry(room.clone()).or_insert(fresh)
             }
@@ -197,6 +206,7 @@ impl Index {
         }
         if unmoved.aside {
             self.held.insert(key);
+            unmoved.held_until = Some(key);
         } else if unmoved.bytes > unmoved.most {
             self.large.insert(room.clone());
         }
@@ -219,13 +229,14 @@ impl Index {
         }
         while let Some(entry) = unmoved.entries.pop_front_if(|entry| entry.key <= key) {
             unmoved.bytes -= u64::from(entry.bytes);
-            if was_aside || entry.key < self.low {
+            if unmoved.is_passed_over(&entry) {
                 self.freed.insert(entry.key);
             }
         }
         unmoved.since = now;
-        if unmoved.bytes <= unmoved.most {
-            self.large.remove(room);
+        match unmoved.bytes <= unmoved.most {
+            true => _ = self.large.remove(room),
+            false => _ = self.large.insert(room.clone()), // it may have been set aside
         }
         match unmoved.entries.front() {
             Some(first) => _ = self.oldest.insert(first.key, room.clone()),
@@ -242,7 +253,7 @@ impl Index {
         }
         for entry in &unmoved.entries {
             self.held.remove(&entry.key);
-            if unmoved.aside || entry.key < self.low {
+            if unmoved.is_passed_over(entry) {
                 self.freed.insert(entry.key);
             }
         }
@@ -255,6 +266,7 @@ impl Index {
     pub fn set_aside(&mut self, room: &RoomName) {
         let Some(unmoved) = self.rooms.get_mut(room) else { return };
         unmoved.aside = true;
+        unmoved.held_until = unmoved.entries.back().map(|entry| entry.key);
         self.held.extend(unmoved.entries.iter().map(|entry| entry.key));
         if let Some(first) = unmoved.entries.front() {
             self.oldest.remove(&first.key);
@@ -357,5 +369,170 @@ impl Index {
     pub fn next_due(&self) -> Option<Instant> {
         let room = self.oldest.values().next()?;
         self.rooms[room].since.checked_add(self.settings.journal_age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::suite::{room, settings};
+    use super::*;
+
+    /// An index, and the journal that it speaks of.
+    struct Model {
+        index: Index,
+        journal: BTreeSet<u64>,
+        now: Instant,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let settings = Settings { journal_bytes: 100, ..settings() };
+            let (journal, now) = (BTreeSet::new(), Instant::now());
+            Self { index: Index::new(settings, 0, 0, 0), journal, now }
+        }
+
+        fn add(&mut self, name: &RoomName, bytes: usize) -> u64 {
+            let key = self.index.next;
+            let (first, count, deletes, alarm) = (key + 1, 1, false, None);
+            let arrival = Arrival { key, deletion: 0, bytes, first, count, deletes, alarm };
+            self.index.add(name, arrival, self.now);
+            self.journal.insert(key);
+            key
+        }
+
+        fn moved(&mut self, name: &RoomName, key: u64) {
+            self.index.moved(name, key, self.now);
+        }
+
+        /// Trims as the journal's thread does; `meanwhile` the mover is at work.
+        fn trim(&mut self, meanwhile: impl FnOnce(&mut Self)) {
+            let trim = self.index.trimmable();
+            meanwhile(self);
+            let goes = |key: &u64| {
+                (trim.range.contains(key) && !trim.held.contains(key)) || trim.freed.contains(key)
+            };
+            let gone: Vec<u64> = self.journal.iter().copied().filter(goes).collect();
+            for key in gone {
+                self.journal.remove(&key);
+            }
+            self.index.trimmed(&trim);
+            self.check();
+        }
+
+        /// What the index says is unmoved lies in the journal, and its counts are those of that.
+        fn check(&self) {
+            for (name, unmoved) in &self.index.rooms {
+                let bytes = unmoved.entries.iter().map(|entry| u64::from(entry.bytes)).sum::<u64>();
+                assert_eq!(unmoved.bytes, bytes, "{name}");
+                for entry in &unmoved.entries {
+                    assert!(self.journal.contains(&entry.key), "{} of {name} is gone", entry.key);
+                    assert_eq!(self.index.held.contains(&entry.key), unmoved.aside, "{name}");
+                }
+                let is_large = self.index.large.contains(name);
+                assert_eq!(is_large, !unmoved.aside && bytes > unmoved.most, "{name}");
+                let first = unmoved.entries.front().expect("else it is forgotten").key;
+                assert_eq!(self.index.oldest.get(&first).is_some(), !unmoved.aside, "{name}");
+            }
+            for key in &self.index.freed {
+                assert!(self.journal.contains(key), "{key} is freed and was gone");
+            }
+        }
+
+        fn trim_all(&mut self) {
+            while !self.index.trimmable().is_empty() {
+                self.trim(|_| ());
+            }
+        }
+    }
+
+    /// They stayed in the journal for ever.
+    #[test]
+    fn entries_freed_while_they_are_passed_over_go_next() {
+        let (a, b) = (room("a"), room("b"));
+        // All at once, in two steps before the trim, and with the second step during it.
+        for steps in 0..3 {
+            let mut it = Model::new();
+            let first = it.add(&a, 10);
+            let second = it.add(&a, 10);
+            let other = it.add(&b, 10);
+            it.index.set_aside(&a);
+            it.moved(&b, other);
+            match steps {
+                0 => {
+                    it.trim(|_| ());
+                    it.moved(&a, second);
+                }
+                1 => {
+                    it.moved(&a, first);
+                    it.trim(|it| it.moved(&a, second));
+                }
+                _ => it.trim(|it| {
+                    it.moved(&a, first);
+                    it.moved(&a, second);
+                }),
+            }
+            it.trim_all();
+            assert_eq!(it.journal, BTreeSet::new(), "{steps}");
+        }
+    }
+
+    /// Whatever moves, is set aside and is deleted while the journal is trimmed: nothing that is
+    /// unmoved goes, and in the end nothing stays.
+    #[test]
+    fn what_is_counted_is_what_lies_there() {
+        let names: Vec<RoomName> = ["a", "b", "c", "d"].map(room).into();
+        let mut dice = 7_u64;
+        let mut throw = move |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        for _ in 0..500 {
+            let mut it = Model::new();
+            let mut act = |it: &mut Model| {
+                let name = &names[throw(4) as usize];
+                let keys = |it: &Model| -> Vec<u64> {
+                    let unmoved = it.index.get(name).map(|unmoved| &unmoved.entries);
+                    unmoved.into_iter().flatten().map(|entry| entry.key).collect()
+                };
+                match throw(8) {
+                    0..4 => _ = it.add(name, 1 + throw(60) as usize),
+                    4 | 5 => {
+                        let keys = keys(it);
+                        if !keys.is_empty() {
+                            it.moved(name, keys[throw(keys.len() as u64) as usize]);
+                        }
+                    }
+                    6 => it.index.set_aside(name),
+                    _ => {
+                        let (key, deletion) = (it.index.next, it.index.next);
+                        let (bytes, first, count, alarm) = (5, 0, 0, Some(None));
+                        let deletes = true;
+                        let arrival =
+                            Arrival { key, deletion, bytes, first, count, deletes, alarm };
+                        it.index.add(name, arrival, it.now);
+                        it.journal.insert(key);
+                    }
+                }
+            };
+            for _ in 0..30 {
+                act(&mut it);
+                it.check();
+                it.trim(|it| {
+                    act(it);
+                    act(it);
+                });
+            }
+            for name in &names {
+                let newest = it.index.get(name).and_then(|it| it.entries.back()).map(|it| it.key);
+                newest.into_iter().for_each(|key| it.moved(name, key));
+            }
+            it.trim_all();
+            assert_eq!(it.journal, BTreeSet::new());
+            assert_eq!((it.index.span(), it.index.over()), (0, false));
+            assert!(it.index.rooms.is_empty() && it.index.held.is_empty());
+            assert!(it.index.freed.is_empty() && it.index.large.is_empty());
+        }
     }
 }

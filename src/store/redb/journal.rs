@@ -9,7 +9,7 @@
 //! - A failed commit is unknown. What of it is on disk is read back before anything else is
 //!   written, and is then part of the index like everything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -297,9 +297,19 @@ pub fn load(
         return Err(Trouble::corrupt("journal.redb (it belongs to other rooms)".into()));
     }
     let rooms = lock(&shared.rooms).read()?.open_table(ROOMS)?;
-    let moved = |room: &RoomName| match ReadableTable::get(&rooms, room.as_str())? {
-        Some(row) => Ok::<_, Trouble>(decode_row(room, row.value())?.moved),
-        None => Ok(0),
+    let mut unreadable = BTreeSet::new();
+    let mut moved = |room: &RoomName| {
+        let Some(row) = ReadableTable::get(&rooms, room.as_str())? else { return Ok(0) };
+        match decode_row(room, row.value()) {
+            Ok(row) => Ok(row.moved),
+            Err(Trouble::Ours(error)) => {
+                // How much of it was moved nobody knows, so all of it stays.
+                tracing::error!(%error, "a room is set aside");
+                unreadable.insert(room.clone());
+                Ok(0)
+            }
+            Err(trouble) => Err(trouble),
+        }
     };
 
     let now = Instant::now();
@@ -325,6 +335,7 @@ pub fn load(
         }
         index.next = index.next.max(key + 1);
     }
+    unreadable.iter().for_each(|room| index.set_aside(room));
     Ok(index)
 }
 

@@ -32,6 +32,7 @@ mod reader;
 mod rounds;
 mod space;
 mod start;
+mod system;
 #[cfg(test)]
 mod tests;
 

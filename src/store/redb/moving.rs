@@ -333,15 +333,18 @@ impl<'t> Tables<'t> {
             let bytes = chunk.value().len() as u64;
             let newest_time = Chunk::decode(chunk.value()).map(|chunk| chunk.newest_time);
             drop((key, chunk));
+            // A damaged one is at most as old as what comes behind it, and stays as long: it is told
+            // of when it is read.
+            let newest_time = match newest_time {
+                Ok(at) => Some(at),
+                Err(_) => self.next_time(room, after)?,
+            };
             let surplus = row.newest + 1 - after >= retention.messages
-                || newest_time.is_err() // a damaged chunk has no age that could keep it
-                || newest_time.is_ok_and(|at| ages.of(at) > age)
+                || newest_time.is_some_and(|at| ages.of(at) > age)
                 || row.chunk_bytes > retention.bytes;
-            if let Ok(newest_time) = newest_time
-                && !surplus
-            {
-                let due = ages.when(newest_time, age.saturating_add(1));
-                return Ok((due.0 < u64::MAX).then_some(due));
+            if !surplus {
+                let due = newest_time.map(|at| ages.when(at, age.saturating_add(1)));
+                return Ok(due.filter(|due| due.0 < u64::MAX));
             }
             self.chunks.remove((room.as_str(), first))?;
             row.chunk_bytes = row.chunk_bytes.saturating_sub(bytes);
@@ -352,6 +355,16 @@ impl<'t> Tables<'t> {
         }
     }
 
+    /// When the newest message was said of the first chunk from `first` on that can be read.
+    fn next_time(&self, room: &RoomName, first: u64) -> Result<Option<Timestamp>, Trouble> {
+        for chunk in self.chunks.range((room.as_str(), first)..=(room.as_str(), u64::MAX))? {
+            if let Ok(chunk) = Chunk::decode(chunk?.1.value()) {
+                return Ok(Some(chunk.newest_time));
+            }
+        }
+        Ok(None)
+    }
+
     /// Lets go of the oldest keys beyond those that are promised.
     fn trim_keys(&mut self, room: &RoomName, row: &mut RoomRow) -> Result<(), Trouble> {
         while row.keys > KEYS_KEPT as u64 {
@@ -360,7 +373,14 @@ impl<'t> Tables<'t> {
             drop(oldest);
             let (key, keys) = keys?;
             let first = key.value().1;
-            let count = Keys::decode(keys.value(), first, row.deletion).map_or(0, |k| k.len());
+            let count = match Keys::decode(keys.value(), first, row.deletion) {
+                Ok(keys) => keys.len(),
+                Err(why) => {
+                    // How many went with it nobody knows. It stays, and is told of when it is read.
+                    tracing::error!(%room, first, %why, "keys are damaged, and are kept");
+                    break;
+                }
+            };
             drop((key, keys));
             let left = row.keys.saturating_sub(count as u64);
             if left < KEYS_KEPT as u64 {

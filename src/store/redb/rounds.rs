@@ -112,7 +112,11 @@ impl Rounds {
         if self.sweep.as_ref().is_none_or(|sweep| !sweep.is_for(&wanted)) {
             let meta = txn.open_table(META)?;
             let stored = ReadableTable::get(&meta, SWEEP)?.map(|row| Sweep::decode(row.value()));
-            let stored = stored.and_then(Result::ok).filter(|stored| stored.is_for(&wanted));
+            let stored = stored.transpose().unwrap_or_else(|why| {
+                tracing::error!(%why, "rooms.redb: sweep is damaged, all rooms are gone through");
+                None
+            });
+            let stored = stored.filter(|stored| stored.is_for(&wanted));
             self.sweep = Some(stored.unwrap_or(wanted));
         }
         if let Some(Sweep { after: Some(after), .. }) = &self.sweep {

@@ -12,11 +12,12 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::super::Error;
 use super::lock;
+use super::system::System;
 
 /// The file's name in the data directory.
 pub const RESERVE: &str = "dormouse.reserve";
@@ -32,13 +33,14 @@ pub struct Space {
     reserve: Option<u64>,
     /// When writing it was tried in vain, and whether it was for want of space.
     tried: Mutex<Option<(Instant, bool)>>,
+    system: Arc<dyn System>,
 }
 
 impl Space {
     /// The space of this directory. A reserve that is no longer wanted is let go.
-    pub fn new(directory: &Path, reserve: Option<u64>) -> Self {
-        let file = directory.join(RESERVE);
-        let space = Self { directory: directory.into(), file, reserve, tried: Mutex::default() };
+    pub fn new(directory: &Path, reserve: Option<u64>, system: Arc<dyn System>) -> Self {
+        let (directory, file) = (directory.into(), directory.join(RESERVE));
+        let space = Self { directory, file, reserve, tried: Mutex::default(), system };
         if reserve.is_none() {
             space.release();
         }
@@ -90,8 +92,7 @@ impl Space {
 
     /// The bytes that we may still write; `None` where nobody can tell.
     fn free(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.directory).ok()?;
-        disk.f_bavail.checked_mul(disk.f_frsize)
+        self.system.free(&self.directory)
     }
 
     /// Writes all of it, in bytes that no file-system stores as less.
@@ -114,22 +115,11 @@ impl Space {
     }
 }
 
-/// Lets the system forget what it holds of a file in memory. After a failed fsync that shows what
-/// never reached the disk; what is read from then on has.
-pub fn forget(file: &Path) {
-    #[cfg(target_os = "linux")]
-    if let Ok(file) = File::open(file)
-        && let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-    {
-        tracing::warn!(%error, "the page cache cannot be dropped");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::system::Ours;
     use super::*;
+    use crate::store::redb::tests::files::Told;
 
     /// A size that is there twice over on any machine that can run the tests.
     const SMALL: u64 = 100_000;
@@ -138,7 +128,7 @@ mod tests {
     fn the_reserve_is_really_written_and_given_back_only_when_it_is_needed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(RESERVE);
-        let space = Space::new(dir.path(), Some(SMALL));
+        let space = Space::new(dir.path(), Some(SMALL), Arc::new(Ours));
         space.look().unwrap();
         let written = fs::read(&file).unwrap();
         assert_eq!(written.len() as u64, SMALL);
@@ -147,9 +137,9 @@ mod tests {
         assert!(file.exists(), "there is space");
 
         // Another size is wanted from now on.
-        Space::new(dir.path(), Some(SMALL / 2)).look().unwrap();
+        Space::new(dir.path(), Some(SMALL / 2), Arc::new(Ours)).look().unwrap();
         assert_eq!(fs::metadata(&file).unwrap().len(), SMALL / 2);
-        Space::new(dir.path(), None).look().unwrap();
+        Space::new(dir.path(), None, Arc::new(Ours)).look().unwrap();
         assert!(!file.exists());
     }
 
@@ -157,7 +147,7 @@ mod tests {
     fn where_it_may_not_be_written_the_store_works_without() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(RESERVE)).unwrap();
-        let space = Space::new(dir.path(), Some(SMALL));
+        let space = Space::new(dir.path(), Some(SMALL), Arc::new(Ours));
         space.look().unwrap();
         fs::remove_dir(dir.path().join(RESERVE)).unwrap();
         space.look().unwrap();
@@ -167,11 +157,41 @@ mod tests {
     #[test]
     fn a_disk_with_less_than_the_reserve_is_nearly_full() {
         let dir = tempfile::tempdir().unwrap();
-        let space = Space::new(dir.path(), Some(u64::MAX / 4));
+        let space = Space::new(dir.path(), Some(u64::MAX / 4), Arc::new(Ours));
         assert!(matches!(space.look(), Err(Error::NearlyFull { .. })));
         assert!(!dir.path().join(RESERVE).exists(), "not even begun");
         fs::write(dir.path().join(RESERVE), "something").unwrap();
         space.relieve();
         assert!(!dir.path().join(RESERVE).exists(), "given back");
+    }
+
+    /// "Nearly full" came with the first write that failed: appends of then were lost.
+    #[test]
+    fn as_much_as_the_reserve_must_be_free_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let system = Arc::new(Told::default());
+        let space = Space::new(dir.path(), Some(SMALL), system.clone());
+        let look_with = |free| {
+            system.set_free(free);
+            space.look()
+        };
+        let is_nearly_full = |free| match look_with(free) {
+            Err(Error::NearlyFull { free: told, least }) => (told, least) == (free, SMALL),
+            other => panic!("{other:?}"),
+        };
+        assert!(is_nearly_full(2 * SMALL - 1), "there is no reserve yet, nor space for it");
+        look_with(2 * SMALL).unwrap();
+        assert!(dir.path().join(RESERVE).exists());
+        look_with(SMALL).unwrap();
+        assert!(is_nearly_full(SMALL - 1));
+        look_with(SMALL).unwrap();
+
+        space.relieve();
+        assert!(dir.path().join(RESERVE).exists(), "enough is free");
+        system.set_free(SMALL - 1);
+        space.relieve();
+        assert!(!dir.path().join(RESERVE).exists(), "it is spent");
+        assert!(is_nearly_full(2 * SMALL - 1), "it could not be written anew");
+        look_with(2 * SMALL).unwrap();
     }
 }

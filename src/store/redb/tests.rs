@@ -2,8 +2,12 @@
 
 mod clock;
 mod faulty;
+pub(super) mod files;
+mod flips;
+mod kept;
 mod power;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
