@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use dormouse::keeper::Letter;
+use dormouse::keeper::state::{Join, Mail};
+use dormouse::outbox::{Outbox, Reader};
+use dormouse::protocol::{Author, Framing, Payload, Profile, RoomName, Sid};
 use serde_json::{Value, json};
 use wtransport::error::{ConnectingError, ConnectionError};
 
@@ -184,4 +188,35 @@ async fn a_webtransport_client_that_opened_no_stream_yet_is_told_as_well() {
         }
     };
     tokio::join!(told, house.shutdown());
+}
+
+/// Publishes that lay in mailboxes when the last session had left were read, and the store was closed
+/// before they were there.
+#[tokio::test]
+async fn what_lies_in_a_mailbox_when_a_drain_begins_is_read_and_stored() {
+    let mut house = house(|_| {}).await;
+    let dispatcher = house.gateway().context().dispatcher.clone();
+    let rooms: Vec<RoomName> = (0..20).map(|n| format!("room-{n}").parse().unwrap()).collect();
+    let mut members = Vec::new();
+    for room in &rooms {
+        let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
+        let mut reader = Reader::new(outbox.clone());
+        let connection = dispatcher.connection();
+        let id = connection.0;
+        let join = Join::new(connection, Profile::V1, Sid(id), Author(id));
+        dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
+        reader.changed().await; // it has its seat
+        house.hibernate(room.as_str()).await;
+        members.push((connection, reader));
+    }
+    for (room, (connection, _)) in rooms.iter().zip(&members) {
+        let (connection, payload) = (*connection, Payload::Json("1".into()));
+        let publish = Mail::Publish { connection, id: None, key: None, to: None, payload };
+        dispatcher.deliver(room, Letter::Mail(publish, None)).await;
+    }
+    drop(dispatcher);
+    house.restart().await;
+    for room in &rooms {
+        assert_eq!(house.inspect(room.as_str()).await["head"]["seq"], 1, "{room}");
+    }
 }
