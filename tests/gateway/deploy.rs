@@ -195,10 +195,10 @@ async fn a_webtransport_client_that_opened_no_stream_yet_is_told_as_well() {
 #[tokio::test]
 async fn what_lies_in_a_mailbox_when_a_drain_begins_is_read_and_stored() {
     // Few fit into one append, so that it takes some, one after the other.
-    const FIT: usize = 4;
+    const FIT: usize = 8;
     let mut house = house(|config| config.keeper.mailbox_events = FIT).await;
     let dispatcher = house.gateway().context().dispatcher.clone();
-    let rooms: Vec<RoomName> = (0..20).map(|n| format!("room-{n}").parse().unwrap()).collect();
+    let rooms: Vec<RoomName> = (0..150).map(|n| format!("room-{n}").parse().unwrap()).collect();
     let mut members = Vec::new();
     for room in &rooms {
         let outbox = Outbox::new(Framing::V1WebSocket, &dispatcher.settings().outbox);
