@@ -79,6 +79,11 @@ pub enum Refusal {
     Full,
 }
 
+impl Door {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::WebTransport];
+}
+
 impl Refusal {
     /// The status an HTTP/1.1 client gets.
     pub fn status(self) -> u16 {

@@ -14,7 +14,7 @@ async fn enter(house: &House, transport: Transport, host: &str, origin: Option<&
     enter_at(house, transport, "/rooms/den", host, origin).await
 }
 
-async fn enter_at(
+pub async fn enter_at(
     house: &House,
     transport: Transport,
     room: &str,

@@ -295,3 +295,47 @@ async fn a_reader_is_woken_by_the_ring_and_by_its_own_queue() {
     let nothing = tokio::time::timeout(Duration::from_secs(9), fix.reader.changed()).await;
     assert!(nothing.is_err());
 }
+
+/// Bytes that had left went on being counted: after a while of direct messages, or of answers, the
+/// client was never read from again.
+#[test]
+fn every_byte_that_waited_is_given_back() {
+    let mut fix = Fixture::seated(1, 0, false);
+    for round in 0..100 {
+        fix.outbox.send(frame("a"));
+        fix.outbox.answer(frame("b"), Verdict::Taken);
+        fix.outbox.answer_aside(crate::room::Side(1), frame("c"), Verdict::Taken);
+        assert!(fix.outbox.offer_after(0, frame("d")), "round {round}");
+        fix.outbox.send_newest_after(0, frame("e"));
+        assert!(fix.outbox.private().bytes > 0);
+        fix.fill();
+        assert_eq!(fix.outbox.private().bytes, 0, "round {round}");
+        assert!(!fix.reader.is_full());
+    }
+    fix.outbox.send(frame("last"));
+    fix.outbox.answer_aside(crate::room::Side(1), frame("aside"), Verdict::Taken);
+    fix.reader.take_urgent(&mut Unsent::new());
+    assert_eq!(fix.outbox.private().bytes, 0);
+}
+
+/// Somebody who is leaving was counted as reached by a direct message, which nobody got.
+#[test]
+fn who_is_closing_takes_no_more_and_is_not_counted() {
+    let fix = Fixture::seated(1, 0, false);
+    assert!(fix.outbox.offer_after(0, frame("before")));
+    fix.outbox.close(CloseReason::Drain, None);
+    assert!(!fix.outbox.offer_after(0, frame("after")));
+}
+
+/// What does not fit is not taken, and what just fits is.
+#[test]
+fn an_offer_is_taken_up_to_the_last_byte() {
+    let fix = Fixture::seated(1, 0, false);
+    let empty = frame("").len();
+    let of = |bytes: usize| frame(&"x".repeat(bytes - empty));
+    let most = policy().outbox_bytes;
+    assert!(!fix.outbox.offer_after(0, of(most + 1)));
+    assert!(fix.outbox.offer_after(0, of(most - 4)));
+    assert!(!fix.outbox.offer_after(0, of(5)));
+    assert!(fix.outbox.offer_after(0, of(4)));
+}
