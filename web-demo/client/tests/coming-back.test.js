@@ -219,6 +219,27 @@ test("a saved seat and position are taken up by the next page, and lent to one a
   assert.equal(second.position?.seq, 2);
 });
 
+test("a copied tab finds no seat while the page that has taken it up lives", async (t) => {
+  const gateway = new FakeGateway(t);
+  const storage = new FakeStorage();
+  const before = gateway.connect({ save: storage });
+  await gateway.seat();
+  gateway.link.tell(message(2));
+  await pass(300);
+  await Promise.all([before.close(), pass(2_000)]);
+  const [[slot]] = storage;
+  storage.setItem(slot, JSON.stringify({ session: "kept", since: { epoch: "e1", seq: 2 } }));
+  for (const session of ["kept", undefined]) {
+    gateway.connect({ save: storage });
+    await settle();
+    gateway.link.open();
+    await settle();
+    assert.equal(gateway.link.last("hello").session, session);
+    assert.deepEqual(gateway.link.last("hello").since, { epoch: "e1", seq: 2 });
+    assert.equal(JSON.parse(storage.getItem(slot)).session, undefined, "it is taken out at once");
+  }
+});
+
 test("a position is only saved when every reader is past it", async (t) => {
   const gateway = new FakeGateway(t);
   const storage = new FakeStorage();

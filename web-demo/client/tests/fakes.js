@@ -94,6 +94,8 @@ export class FakeLink {
   open = () => {};
   /** @param {object} _ */
   tell = (_) => {};
+  /** Tells in a datagram. @param {object} _ */
+  tellBeside = (_) => {};
   /** @param {number} [_] */
   drop = (_) => {};
   /** As a page's policy does in Chromium: with an error and no close. */
@@ -163,7 +165,11 @@ export function fakeWebTransport(gateway) {
       const readable = new ReadableStream({ start: (controller) => void (toClient = controller) });
       const writable = new WritableStream({ write: (bytes) => void link.heard.push(...cut(bytes)) });
       this.datagrams = {
-        readable: new ReadableStream({}),
+        readable: new ReadableStream({
+          start: (controller) => {
+            link.tellBeside = (frame) => controller.enqueue(new TextEncoder().encode(JSON.stringify(frame)));
+          },
+        }),
         writable: new WritableStream({ write: (bytes) => void link.heard.push({ ...JSON.parse(new TextDecoder().decode(bytes)), lossy: true }) }),
       };
       this.createBidirectionalStream = async () => ({ readable, writable });

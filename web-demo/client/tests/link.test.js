@@ -1,7 +1,7 @@
 // Ways in: which is taken, and what is remembered of it.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { FakeGateway, pass, settle } from "./fakes.js";
 
 const AUTO = /** @type {const} */ ({ transport: "auto" });
@@ -103,6 +103,38 @@ test("a stalled WebTransport is replaced by a WebSocket at once, which is rememb
   assert.equal(gateway.link.last("hello").session, "secret");
   gateway.link.tell({ type: "ok", id: sent.id, seq: 1, dup: true });
   assert.deepEqual(await answer, { seq: 1, dup: true });
+});
+
+test("datagrams are no sign of life: a stream that has stalled is noticed all the same", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect(AUTO);
+  await gateway.seat();
+  room.publish("hello?").catch(() => {});
+  await settle();
+  const first = gateway.link;
+  for (let second = 0; second < 4; second++) {
+    await pass(1_000);
+    first.tellBeside({ type: "ephemeral", key: "cursor", from: { sid: "s2" }, data: second });
+    await settle();
+  }
+  assert.equal(first.isClosed, false);
+  await pass(1_000);
+  assert.equal(first.isClosed, true, "five seconds after the publish, whatever came beside the stream");
+});
+
+test("what was lost while the machine slept is not held against WebTransport", async (t) => {
+  const gateway = new FakeGateway(t);
+  gateway.connect(AUTO);
+  await gateway.seat();
+  const first = gateway.link;
+  first.tell({ type: "pong", id: first.last("ping").id });
+  await pass(1_000);
+  mock.timers.setTime(Date.now() + 3_600_000);
+  await pass(5_500);
+  assert.equal(first.isClosed, true, "it was asked, and did not answer");
+  assert.deepEqual(gateway.links.map(({ transport }) => transport), ["webtransport", "webtransport"]);
+  await gateway.seat({ resumed: true, seat: "kept" });
+  assert.equal(gateway.storage.size, 0);
 });
 
 test("a network that is gone altogether is not held against WebTransport", async (t) => {

@@ -135,6 +135,18 @@ test("a hole is never silent, neither between messages nor before live", async (
   assert.deepEqual(gaps, [{ why: "hole", after: 1, lost: 2 }, { why: "hole", after: 4, lost: 2 }]);
 });
 
+test("a gap comes with the first message behind it, and with no other", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  /** @type {object[]} */
+  const heard = [];
+  room.on("message", ({ seq, gap }) => heard.push([seq, gap]));
+  await gateway.seat();
+  for (const seq of [1, 4, 5, 6, 9, 10]) gateway.link.tell(message(seq));
+  const hole = (/** @type {number} */ after) => ({ why: "hole", after, lost: 2 });
+  assert.deepEqual(heard, [[1, undefined], [4, hole(1)], [5, undefined], [6, undefined], [9, hole(6)], [10, undefined]]);
+});
+
 test("an empty room that is emptied again is no gap, and a new one is told when it is live", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();
