@@ -163,6 +163,27 @@ mod tests {
         assert_eq!(log.wants_page(&queue), None);
     }
 
+    /// What retention took from the log while it was behind was a silent hole.
+    #[test]
+    fn a_gap_within_pages_is_told_before_what_comes_behind_it() {
+        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
+        let mut log = Log::default();
+        log.welcomed("e".into(), false);
+        (1..=9).for_each(|seq| log.message(seq, message(seq), &mut queue));
+        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        log.asked();
+        log.page(vec![message(7), message(8)], true, &mut queue);
+        let told: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(event, _)| event).collect();
+        let [Event::Gap(gap), Event::Message(first), Event::Message(_)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!((gap.oldest, first.seq), (Some(7), Some(7)));
+        log.asked();
+        log.page(vec![message(9)], false, &mut queue);
+        assert_eq!(taken(&mut queue), [9], "and no gap where there is none");
+        assert_eq!(log.wants_page(&queue), None);
+    }
+
     #[test]
     fn the_position_is_what_was_taken_in_and_never_the_welcomes() {
         let mut queue = Queue::new(&Limits::default());

@@ -231,6 +231,24 @@ mod tests {
         assert_eq!(outbox.bytes, 0);
     }
 
+    /// It was full for ever after 4 MiB in all.
+    #[tokio::test]
+    async fn every_byte_is_given_back_however_a_publish_settles() {
+        let mut outbox = outbox(|limits| limits.outbox_bytes = 10_000);
+        let data = Data::Bytes(Bytes::from(vec![0; 6_000]));
+        for id in 0..100 {
+            let _settled = outbox.push(id, &data, None).expect("the ones before are gone");
+            assert!(outbox.bytes > 6_000);
+            match id % 4 {
+                0 => assert!(outbox.settle(id, Ok(Published { seq: id, dup: false }))),
+                1 => assert!(outbox.settle(id, Err(Error::Ended))),
+                2 => assert!(outbox.fit(100)),
+                _ => outbox.fail(&Error::Ended),
+            }
+            assert_eq!((outbox.bytes, outbox.is_empty()), (0, true), "{id}");
+        }
+    }
+
     #[tokio::test]
     async fn it_is_bounded_in_number_and_bytes_and_says_so() {
         let mut few = outbox(|limits| limits.outbox = 2);

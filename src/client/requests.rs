@@ -164,3 +164,64 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(raw: Option<Raw>) -> Option<u64> {
+        let Raw::Json(json) = raw? else { panic!("bytes were not said") };
+        let frame: Value = serde_json::from_slice(&json).unwrap();
+        frame["id"].as_u64()
+    }
+
+    fn direct() -> Ask {
+        Ask::Direct { to: To::Tag("mod".into()), data: "psst".into() }
+    }
+
+    /// A whisper came twice.
+    #[tokio::test]
+    async fn a_direct_message_that_was_said_is_not_said_again() {
+        let (mut requests, now) = (Requests::default(), Instant::now());
+        let mut replies = Vec::new();
+        let asks = [direct(), Ask::Members { after: None }, direct()];
+        for (id, ask) in (1..).zip(asks) {
+            let (reply, replied) = oneshot::channel();
+            requests.push(id, ask, reply).unwrap();
+            replies.push(replied);
+        }
+        assert_eq!((said(requests.next(now)), said(requests.next(now))), (Some(1), Some(2)));
+        requests.connection_lost(&Lost::Silent);
+        let told = replies[0].try_recv().expect("its sender is told");
+        assert!(matches!(told, Err(Error::Lost(Lost::Silent))), "{told:?}");
+        assert_eq!(said(requests.next(now)), Some(2), "a question is asked again");
+        assert_eq!(said(requests.next(now)), Some(3), "and one that was not said yet is said");
+        assert!(requests.next(now).is_none());
+        assert!(!requests.postpone(3, now), "nor is it repeated for the gateway");
+        assert!(requests.settle(2, Err(Error::Ended)).is_some());
+        assert!(requests.settle(3, Ok(Answer::Done { reached: 1 })).is_some());
+        assert!(!requests.is_owed());
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_each_place_is_given_back() {
+        let (mut requests, mut replies) = (Requests::default(), Vec::new());
+        for round in 0..3 {
+            for id in 0..REQUESTS as u64 {
+                let (reply, replied) = oneshot::channel();
+                requests.push(id, Ask::Members { after: None }, reply).unwrap();
+                replies.push(replied);
+            }
+            let (reply, _replied) = oneshot::channel();
+            assert!(matches!(requests.push(99, direct(), reply), Err(Error::Busy(REQUESTS))));
+            match round {
+                0 => (0..REQUESTS as u64).for_each(|id| _ = requests.settle(id, Err(Error::Ended))),
+                1 => requests.fail(&Error::Ended),
+                _ => replies.clear(), // given up before they were said
+            }
+        }
+        let (reply, _replied) = oneshot::channel();
+        requests.push(100, direct(), reply).unwrap();
+        assert_eq!(requests.waiting.len(), 1);
+    }
+}

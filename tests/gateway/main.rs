@@ -41,6 +41,8 @@ mod rooms;
 mod rust_client;
 #[cfg(feature = "client")]
 mod rust_client_odd;
+#[cfg(feature = "client")]
+mod rust_client_returns;
 mod seats;
 mod seed;
 mod seed_endings;

@@ -60,6 +60,11 @@ impl Front {
         self.behind.send_modify(|behind| behind.gateway = None);
     }
 
+    /// Datagrams are lost, those of connections that were open before for good; or they get through again.
+    pub fn lose_udp(&self, lost: bool) {
+        self.behind.send_modify(|behind| behind.carries_udp = !lost);
+    }
+
     /// From now on it leads to another gateway; what led to the one before breaks.
     pub fn lead_to(&self, gateway: SocketAddr) {
         self.behind.send_modify(|behind| behind.gateway = Some(gateway));
