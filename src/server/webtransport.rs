@@ -57,6 +57,9 @@ pub struct Listener {
     config: quinn::ServerConfig,
     /// It outlives a failure of the task that accepts from it: connections need it, too.
     endpoint: Mutex<Option<Endpoint>>,
+    /// The places of connections without a session: who is still inside when that task fails has its
+    /// place with the next one, too.
+    visitors: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -71,7 +74,8 @@ impl Listener {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport(&cx.quic)));
         config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-        let listener = Self { cx, address, socket, config, endpoint: Mutex::default() };
+        let (endpoint, visitors) = (Mutex::default(), Arc::new(Semaphore::new(VISITORS)));
+        let listener = Self { cx, address, socket, config, endpoint, visitors };
         listener.endpoint()?;
         Ok(Arc::new(listener))
     }
@@ -96,7 +100,7 @@ impl Listener {
     /// socket's failure causes, and with it every connection.
     pub async fn serve(self: Arc<Self>) -> Result<(), String> {
         let endpoint = self.endpoint().map_err(|error| error.to_string())?;
-        let visitors = Arc::new(Semaphore::new(VISITORS));
+        let visitors = &self.visitors;
         while let Some(incoming) = endpoint.accept().await {
             // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
             // it up never hears the question.
@@ -328,6 +332,7 @@ mod tests {
         tokio::spawn(cx.supervisor.clone().keep(Task::QuicEndpoint, serve));
 
         listener.endpoint().unwrap().close(0u32.into(), b"as an error of its socket would");
+        let inside = listener.visitors.clone().try_acquire_owned().unwrap();
         let failures = cx.metrics.task_failures.of(Task::QuicEndpoint.label());
         let noticed = async {
             while failures.get() == 0 {
@@ -345,5 +350,8 @@ mod tests {
         let entering = client.connect(format!("https://{address}/rooms/meadow/wt"));
         timeout(Duration::from_secs(60), entering).await.expect("in time").unwrap();
         assert_eq!(cx.supervisor.trouble(), None);
+        let free = listener.visitors.available_permits();
+        assert!(free < VISITORS, "who was inside before it ended still has its place");
+        drop(inside);
     }
 }
