@@ -35,8 +35,7 @@ use crate::outbox::{Unsent, Wire};
 use crate::protocol::framing::{kind_of, varint};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
-use crate::session::{End, Farewell, Link, Received};
-use crate::telemetry::WEBTRANSPORT;
+use crate::session::{End, Farewell, Link, Received, Transport};
 
 /// What is read from the stream at once.
 const READ_BUFFER: usize = 4 * 1024;
@@ -214,7 +213,7 @@ impl WebTransportLink {
 }
 
 impl Link for WebTransportLink {
-    const TRANSPORT: &'static str = WEBTRANSPORT;
+    const TRANSPORT: Transport = Transport::WebTransport;
 
     fn framing(_profile: Profile) -> Framing {
         Framing::V1WebTransport
