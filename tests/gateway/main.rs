@@ -17,6 +17,7 @@ mod day;
 mod deletion;
 mod deploy;
 mod direct;
+mod doors;
 mod ephemeral;
 mod full_disk;
 mod hibernate;
