@@ -98,7 +98,8 @@ pub fn run<L: Link>(
     profile: Profile,
     place: Place,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let span = tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT.label());
+    let span =
+        tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT.label());
     let mut life = life::Life::new(link, profile, place);
     async move {
         let ending = life.live_or_fail().await;

@@ -49,13 +49,7 @@ const CODEC_BUFFER: usize = 1024;
 
 /// Begins the session of one WebSocket, in a task of its own: the one that carried the
 /// handshake is larger than a session needs for the rest of its life.
-pub fn serve(
-    cx: &Context,
-    io: Upgraded,
-    profile: Profile,
-    peer: SocketAddr,
-    admission: Admission,
-) {
+pub fn serve(cx: &Context, io: Upgraded, profile: Profile, peer: SocketAddr, admission: Admission) {
     tracing::debug!(%peer, ?profile, "a WebSocket opened");
     let message_bytes = cx.session.message_bytes;
     let place = cx.place(admission);

@@ -76,10 +76,7 @@ pub(super) async fn serve(
 }
 
 /// The session of a connection; nothing when the connection ends without one.
-async fn until_session(
-    visitor: &Arc<Visitor>,
-    incoming: Incoming,
-) -> Option<(Session, Admission)> {
+async fn until_session(visitor: &Arc<Visitor>, incoming: Incoming) -> Option<(Session, Admission)> {
     let deadline = Instant::now() + visitor.cx.quic.handshake;
     let open = async { Requests::open(incoming.await.ok()?, visitor.clone()).await };
     let mut requests = timeout_at(deadline, open).await.ok()??;

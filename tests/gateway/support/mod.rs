@@ -33,7 +33,7 @@ use tempfile::TempDir;
 
 pub use by_hand::{Opcode, RawWebSocket};
 pub use client::{Bare, Client, Last, Takes, Transport, session};
-pub use door::{Inside, Knock};
+pub use door::Knock;
 #[cfg(feature = "client")]
 pub use front::Front;
 pub use here::View;
