@@ -15,7 +15,7 @@
 //! | how long a client may say nothing | `bad_input.rs`, `liveness.rs` |
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dormouse::config::Config;
 use dormouse::room::Rate;
@@ -198,13 +198,15 @@ over_every_transport! {
         .await;
         let Some((here, there)) = neighbour(2).zip(neighbour(3)) else { return };
         let knock = |from| Knock { from, ..Knock::over(transport) };
-        let mut passed = 0;
+        let (begun, mut passed) = (Instant::now(), 0);
         // A slow machine takes longer, and more may pass; never fewer.
         let refusal = loop {
             match knock(here).at(&house).await {
                 Ok(_) => passed += 1,
                 Err(answer) => break answer,
             }
+            let most = 2 + begun.elapsed().as_secs();
+            assert!(passed <= most, "{passed} of at most {most}");
         };
         assert!(passed >= 2, "{passed}");
         assert_eq!((refusal.status, refusal.header("retry-after")), (429, "1"), "{refusal:?}");
