@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use dormouse::protocol::framing::{put_varint, varint};
 use dormouse::protocol::v1::split_binary;
+use dormouse::session;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -37,6 +38,14 @@ impl Transport {
     }
 
     pub const BOTH: [Self; 2] = [Self::WebSocket, Self::WebTransport];
+
+    /// Those that the gateway has.
+    pub fn all() -> impl Iterator<Item = Self> {
+        session::Transport::all().map(|transport| match transport {
+            session::Transport::WebSocket => Self::WebSocket,
+            session::Transport::WebTransport => Self::WebTransport,
+        })
+    }
 }
 
 /// What came last on a connection.
@@ -274,26 +283,33 @@ impl Client {
 
     /// Asks on a stream of its own, on WebTransport, and reads the answer there.
     pub async fn ask_aside(&mut self, frame: Value) -> Value {
+        self.try_ask_aside(&frame.to_string()).await.expect("an answer")
+    }
+
+    /// Asks on a stream of its own, on WebTransport; nothing if there is no answer.
+    pub async fn try_ask_aside(&mut self, body: &str) -> Option<Value> {
         let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
         let (mut send, recv) = quic.bare.connection.open_bi().await.unwrap().await.unwrap();
-        let body = frame.to_string();
         let mut record = BytesMut::new();
         put_varint(body.len() as u64 + 1, &mut record);
         record.extend_from_slice(&[1]);
         record.extend_from_slice(body.as_bytes());
-        send.write_all(&record).await.unwrap();
+        let _ = send.write_all(&record).await; // what is too large is stopped as it comes
         let mut answer = Vec::new();
         let reading = async {
             let mut recv = recv;
             let mut buffer = [0; 16 * 1024];
-            while let Some(count) = recv.read(&mut buffer).await.unwrap() {
+            while let Ok(Some(count)) = recv.read(&mut buffer).await {
                 answer.extend_from_slice(&buffer[..count]);
             }
         };
         tokio::time::timeout(DEADLINE, reading).await.expect("an answer in time");
+        if answer.is_empty() {
+            return None;
+        }
         let (length, taken) = varint(&answer).unwrap();
         assert_eq!(answer.len(), taken + length as usize, "one record, and no more");
-        serde_json::from_slice(&answer[taken + 1..]).unwrap()
+        Some(serde_json::from_slice(&answer[taken + 1..]).unwrap())
     }
 
     /// The QUIC connection itself; on WebTransport only.
