@@ -1,7 +1,7 @@
 //! One client for both transports: frames out, frames in, each with a deadline.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -92,9 +92,6 @@ pub struct Bare {
     _endpoint: Endpoint<endpoint_side::Client>,
 }
 
-/// Where clients come from, if nothing else is said.
-const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
 /// How much a connection takes from the gateway while nobody reads from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
@@ -115,7 +112,7 @@ impl Client {
         hashes: &[[u8; 32]],
         takes: Takes,
     ) -> Self {
-        let client = Self::reach(transport, address, room, hashes, takes, HERE).await;
+        let client = Self::reach(transport, address, room, hashes, takes).await;
         client.unwrap_or_else(|| panic!("{address} lets nobody in over {transport:?}"))
     }
 
@@ -126,18 +123,7 @@ impl Client {
         room: &str,
         hashes: &[[u8; 32]],
     ) -> Option<Self> {
-        Self::reach(transport, address, room, hashes, Takes::Plenty, HERE).await
-    }
-
-    /// The same from an address of one's own.
-    pub async fn try_connect_from(
-        from: Ipv4Addr,
-        transport: Transport,
-        address: SocketAddr,
-        room: &str,
-        hashes: &[[u8; 32]],
-    ) -> Option<Self> {
-        Self::reach(transport, address, room, hashes, Takes::Plenty, from).await
+        Self::reach(transport, address, room, hashes, Takes::Plenty).await
     }
 
     async fn reach(
@@ -146,21 +132,20 @@ impl Client {
         room: &str,
         hashes: &[[u8; 32]],
         takes: Takes,
-        from: Ipv4Addr,
     ) -> Option<Self> {
         match transport {
             Transport::WebSocket => {
-                Self::websocket(address, room, Some("dormouse.v1"), takes, from).await
+                Self::websocket(address, room, Some("dormouse.v1"), takes).await
             }
             Transport::WebTransport => {
-                let bare = Bare::open_from(from, address, room, hashes, takes).await.ok()?;
+                let bare = Bare::open(address, room, hashes, takes).await.ok()?;
                 Some(Self::over(Wire::WebTransport(Box::new(Quic::over(bare).await?))))
             }
         }
     }
 
     pub async fn seed(address: SocketAddr, room: &str) -> Self {
-        let client = Self::websocket(address, room, None, Takes::Plenty, HERE).await;
+        let client = Self::websocket(address, room, None, Takes::Plenty).await;
         client.expect("the gateway lets people in")
     }
 
@@ -169,7 +154,6 @@ impl Client {
         room: &str,
         protocol: Option<&'static str>,
         takes: Takes,
-        from: Ipv4Addr,
     ) -> Option<Self> {
         let url = format!("ws://{address}/rooms/{room}/ws");
         let mut request = url.into_client_request().unwrap();
@@ -182,7 +166,6 @@ impl Client {
             socket.set_recv_buffer_size(LITTLE).unwrap();
             socket.set_send_buffer_size(LITTLE).unwrap();
         }
-        socket.bind((from, 0).into()).unwrap();
         let stream = socket.connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let stream = MaybeTlsStream::Plain(stream);
@@ -596,20 +579,9 @@ impl Bare {
         hashes: &[[u8; 32]],
         takes: Takes,
     ) -> Result<Self, ConnectingError> {
-        Self::open_from(HERE, address, room, hashes, takes).await
-    }
-
-    /// The same from an address of one's own.
-    pub async fn open_from(
-        from: Ipv4Addr,
-        address: SocketAddr,
-        room: &str,
-        hashes: &[[u8; 32]],
-        takes: Takes,
-    ) -> Result<Self, ConnectingError> {
         let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
         let mut config = ClientConfig::builder()
-            .with_bind_address((from, 0).into())
+            .with_bind_address("127.0.0.1:0".parse().unwrap())
             .with_server_certificate_hashes(hashes)
             .build();
         if takes == Takes::Little {
