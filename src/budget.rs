@@ -5,7 +5,8 @@
 //! such a counter compares it at its end with what is there: in debug builds, which tests are. Every
 //! test that brings a counter out of step fails, whatever it is about.
 //!
-//! `tests/budgets.rs` has the list of all counters, also of those that need no check here.
+//! `tests/layering.rs` has the list of all places that give something back (`GIVEN_BACK`), also of
+//! those that need no check here.
 
 /// A counter that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

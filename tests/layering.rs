@@ -148,6 +148,57 @@ fn a_task_that_is_begun_is_supervised_or_need_not_be() {
     assert_eq!(begun, known, "say in BEGINNINGS why it needs no supervisor, or give it one");
 }
 
+/// Places that give something back, how many there are, and of which budget they are
+/// (`budget::Budget`), or what else holds them. A counter without either is looked at by no test.
+#[rustfmt::skip] // a table is read down its columns
+const GIVEN_BACK: &[(&str, usize, &str)] = &[
+    ("gateway/bind.rs", 1, "tries, of a function"),
+    ("keeper/state/mod.rs", 1, "WaitingBytes"),
+    ("keeper/turns.rs", 1, "Turns"),
+    ("outbox.rs", 1, "OutboxBytes"),
+    ("outbox/ephemerals.rs", 2, "EphemeralBytes"),
+    ("outbox/presence.rs", 1, "a sum, of a function"),
+    ("outbox/reader.rs", 3, "OutboxBytes"),
+    ("outbox/ring.rs", 1, "RingBytes"),
+    ("outbox/unsent.rs", 1, "bytes that were taken, of a function"),
+    ("protocol/ids.rs", 1, "a place in a text"),
+    ("protocol/v1/request_id.rs", 1, "a depth, of a function"),
+    ("server/addresses.rs", 1, "AddressSessions"),
+    ("server/listener.rs", 1, "visitors over TCP; each place is given back by its guard"),
+    ("server/websocket/boundary.rs", 1, "what is left of a frame"),
+    ("server/webtransport.rs", 1, "visitors over QUIC; each place is given back by its guard"),
+    ("session/count.rs", 1, "Sessions"),
+    ("session/life.rs", 1, "requests in flight: `limits::every_request_gives_its_place_back`"),
+    ("session/life/waiting.rs", 1, "those that others answered: the same test"),
+    ("store/redb/index.rs", 1, "unmoved bytes: the index has a model"),
+    ("store/redb/queue.rs", 1, "AppendBytes"),
+    ("store/redb/reader.rs", 1, "room for messages, of one reading"),
+    ("store/redb/space.rs", 1, "bytes to write, of a function"),
+    ("supervision.rs", 1, "panics that a test plants"),
+    ("telemetry.rs", 1, "a gauge, which limits nothing"),
+    ("telemetry/log.rs", 1, "lines that wait; what does not fit is lost and counted"),
+];
+
+/// How that is written.
+const GIVES_BACK: &[&str] =
+    &["-=", "fetch_sub(", "Semaphore::new(", ".add(-", "in_flight.saturating_sub("];
+
+#[test]
+fn what_is_given_back_is_of_a_budget_or_need_not_be() {
+    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let beside = ["bench", VISITOR, "terminal"];
+    let mut given_back = Vec::new();
+    for file in files.iter().filter(|file| !beside.contains(&file.floor())) {
+        let count = GIVES_BACK.iter().map(|way| file.code.matches(way).count()).sum::<usize>();
+        if count > 0 {
+            given_back.push((file.path.as_str(), count));
+        }
+    }
+    given_back.sort_unstable();
+    let known: Vec<_> = GIVEN_BACK.iter().map(|(path, count, _)| (*path, *count)).collect();
+    assert_eq!(given_back, known, "say in GIVEN_BACK of which budget it is, or why of none");
+}
+
 #[test]
 fn a_planted_violation_is_found_with_its_line_and_rule() {
     let finds = |path: &str, code: &str, what: &str| {

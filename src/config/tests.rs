@@ -339,9 +339,12 @@ fn every_setting_is_read_and_keeps_its_bounds() {
     }
 }
 
+/// How an amount is read.
+type Read = fn(&str) -> Option<u64>;
+
 /// The settings that are amounts, with how one is read and the unit in which one more is the least.
-fn amounts() -> impl Iterator<Item = (&'static Setting, fn(&str) -> Option<u64>, &'static str)> {
-    let ms: fn(&str) -> Option<u64> = |text| Some(units::duration(text)?.as_millis() as u64);
+fn amounts() -> impl Iterator<Item = (&'static Setting, Read, &'static str)> {
+    let ms: Read = |text| Some(units::duration(text)?.as_millis() as u64);
     SETTINGS.iter().filter_map(move |setting| match setting.kind {
         Kind::Duration => Some((setting, ms, "ms")),
         Kind::Size => Some((setting, units::size as _, "")),

@@ -391,4 +391,28 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
     }
+
+    /// One that fails again and again would otherwise be begun again and again, as fast as it can.
+    #[tokio::test(start_paused = true)]
+    async fn a_room_whose_keepers_fail_has_the_next_one_after_pauses_that_grow() {
+        let (hand, room) = (InHand::default(), "lobby".parse::<RoomName>().unwrap());
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            hand.fell(&room, Instant::now());
+            let (risen, next) = hand.risen(Instant::now());
+            assert_eq!(risen, [], "not at once");
+            let pause = next.expect("it has another one some time") - Instant::now();
+            tokio::time::advance(pause - Duration::from_millis(1)).await;
+            assert_eq!(hand.risen(Instant::now()).0, []);
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(hand.risen(Instant::now()), (vec![room.clone()], None));
+            pauses.push(pause.as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        tokio::time::advance(2 * LONGEST_PAUSE).await;
+        hand.risen(Instant::now());
+        hand.fell(&room, Instant::now());
+        let next = hand.risen(Instant::now()).1.unwrap();
+        assert_eq!(next - Instant::now(), FIRST_PAUSE, "one that lasted has begun a new row");
+    }
 }

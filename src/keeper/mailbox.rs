@@ -326,4 +326,52 @@ mod tests {
         assert_eq!((taken.letters.len(), taken.answers.len()), (0, 1));
         assert_eq!(mailbox.take(true).await.letters.len(), 1);
     }
+
+    /// A session that waits is woken by nothing else: it would wait for ever.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_space_is_told_when_there_is_some_and_when_there_never_will_be() {
+        type Free = fn(&Arc<Mailbox>) -> bool;
+        let ways: [Free; 2] = [
+            |mailbox| futures_now(mailbox.take(true)).is_some(),
+            |mailbox| mailbox.close_for_good().len() == 1,
+        ];
+        for free in ways {
+            let mailbox = Mailbox::new(1, BYTES);
+            mailbox.put(letter(1)).unwrap_or_else(|_| panic!("there was space"));
+            let waiting = tokio::spawn({
+                let mailbox = mailbox.clone();
+                async move { mailbox.space().await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            assert!(free(&mailbox));
+            let told = tokio::time::timeout(std::time::Duration::from_secs(1), waiting).await;
+            told.expect("it is told").unwrap();
+        }
+    }
+
+    /// What is ready at once.
+    fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).poll(&mut cx) {
+            std::task::Poll::Ready(it) => Some(it),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// What may be dropped leaves half of a mailbox, by letters and by bytes, to what may not.
+    #[test]
+    fn what_may_be_dropped_takes_half_of_a_mailbox() {
+        let shown = |bytes: usize| Mail::Ephemeral {
+            connection: Connection(1),
+            key: "cursor".into(),
+            payload: Payload::Json("x".repeat(bytes)),
+        };
+        let mailbox = Mailbox::new(10, BYTES);
+        let offered = |bytes: usize| (0..20).filter(|_| mailbox.offer(shown(bytes))).count();
+        assert_eq!(offered(0), 5);
+        let mailbox = Mailbox::new(10, BYTES);
+        let offered = (0..20).filter(|_| mailbox.offer(shown(BYTES / 5))).count();
+        assert_eq!(offered, 3, "the third finds less than half taken");
+    }
 }

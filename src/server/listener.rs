@@ -55,22 +55,27 @@ pub struct Setup {
     pub send_buffer: Option<usize>,
 }
 
-/// A listening socket, until it is closed. Cheap to clone.
+/// A listening socket, until it is closed, and the places of its visitors: who is still inside when
+/// a listener fails has its place with the next one, too. Cheap to clone.
 #[derive(Clone)]
-pub struct Slot(Arc<Mutex<Option<Arc<TcpListener>>>>);
+pub struct Slot {
+    listener: Arc<Mutex<Option<Arc<TcpListener>>>>,
+    places: Arc<Semaphore>,
+}
 
 impl Slot {
     /// Keeps a socket.
     pub fn of(listener: TcpListener) -> Self {
-        Self(Arc::new(Mutex::new(Some(Arc::new(listener)))))
+        let listener = Arc::new(Mutex::new(Some(Arc::new(listener))));
+        Self { listener, places: Arc::new(Semaphore::new(VISITORS)) }
     }
 
     fn listener(&self) -> Option<Arc<TcpListener>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -81,7 +86,7 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     let Some(listener) = slot.listener() else { return };
-    let places = Arc::new(Semaphore::new(VISITORS));
+    let places = &slot.places;
     let mut visits = JoinSet::new();
     let mut wait = FIRST_WAIT;
     loop {

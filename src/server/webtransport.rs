@@ -56,6 +56,9 @@ pub struct Listener {
     config: quinn::ServerConfig,
     /// It outlives a failure of the task that accepts from it: connections need it, too.
     endpoint: Mutex<Option<Endpoint>>,
+    /// The places of connections without a session: who is still inside when that task fails has its
+    /// place with the next one, too.
+    visitors: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -70,7 +73,8 @@ impl Listener {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport(&cx.quic)));
         config.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(16 << 20);
-        let listener = Self { cx, address, socket, config, endpoint: Mutex::default() };
+        let (endpoint, visitors) = (Mutex::default(), Arc::new(Semaphore::new(VISITORS)));
+        let listener = Self { cx, address, socket, config, endpoint, visitors };
         listener.endpoint()?;
         Ok(Arc::new(listener))
     }
@@ -95,7 +99,7 @@ impl Listener {
     /// socket's failure causes, and with it every connection.
     pub async fn serve(self: Arc<Self>) -> Result<(), String> {
         let endpoint = self.endpoint().map_err(|error| error.to_string())?;
-        let visitors = Arc::new(Semaphore::new(VISITORS));
+        let visitors = &self.visitors;
         while let Some(incoming) = endpoint.accept().await {
             // A busy door asks for proof of the address first (RFC 9000, 8.1.2): whoever made
             // it up never hears the question.
@@ -350,6 +354,8 @@ mod tests {
         tokio::spawn(cx.supervisor.clone().keep(Task::QuicEndpoint, serve));
 
         listener.endpoint().unwrap().close(0u32.into(), b"as an error of its socket would");
+        // Before it ends, all the places it has are taken.
+        let inside = listener.visitors.clone().try_acquire_many_owned(VISITORS as u32).unwrap();
         let failures = cx.metrics.task_failures.of(Task::QuicEndpoint.label());
         let noticed = async {
             while failures.get() == 0 {
@@ -364,8 +370,13 @@ mod tests {
             .with_server_certificate_hashes(hashes)
             .build();
         let client = wtransport::Endpoint::client(client).unwrap();
-        let entering = client.connect(format!("https://{address}/rooms/meadow/wt"));
-        timeout(Duration::from_secs(60), entering).await.expect("in time").unwrap();
+        let enter = || {
+            let entering = client.connect(format!("https://{address}/rooms/meadow/wt"));
+            timeout(Duration::from_secs(60), entering)
+        };
+        assert!(enter().await.expect("in time").is_err(), "who was inside still has its place");
+        drop(inside);
+        enter().await.expect("in time").unwrap();
         assert_eq!(cx.supervisor.trouble(), None);
     }
 }

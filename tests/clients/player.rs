@@ -20,7 +20,7 @@ use dormouse::client::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,21 @@ pub enum Kind {
     JavaScript,
 }
 
+/// More than any scenario says at once.
+const QUEUE: usize = 1_024;
+
 /// A client at work.
 pub struct Player {
-    commands: UnboundedSender<Value>,
-    events: UnboundedReceiver<Value>,
+    commands: Sender<Value>,
+    events: Receiver<Value>,
     /// Killed when this is dropped.
     _process: Option<Child>,
 }
 
 impl Player {
     pub fn begin(kind: Kind) -> Self {
-        let (commands, told) = unbounded_channel();
-        let (say, events) = unbounded_channel();
+        let (commands, told) = channel(QUEUE);
+        let (say, events) = channel(QUEUE);
         let process = match kind {
             Kind::Rust => {
                 tokio::spawn(play(told, say));
@@ -52,7 +55,7 @@ impl Player {
     }
 
     pub fn tell(&self, command: Value) {
-        self.commands.send(command).expect("the client is there");
+        self.commands.try_send(command).expect("the client is there");
     }
 
     /// What it says next.
@@ -73,7 +76,7 @@ impl Player {
 }
 
 /// The JavaScript client, in a process of its own.
-fn drive(mut told: UnboundedReceiver<Value>, say: UnboundedSender<Value>) -> Child {
+fn drive(mut told: Receiver<Value>, say: Sender<Value>) -> Child {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = root.join("web-demo/node_modules/ws");
     assert!(modules.exists(), "npm ci --prefix web-demo --ignore-scripts installs what this needs");
@@ -97,7 +100,7 @@ fn drive(mut told: UnboundedReceiver<Value>, say: UnboundedSender<Value>) -> Chi
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_line().await {
             let event = serde_json::from_str(&line).expect("it says JSON");
-            if say.send(event).is_err() {
+            if say.try_send(event).is_err() {
                 return;
             }
         }
@@ -106,7 +109,7 @@ fn drive(mut told: UnboundedReceiver<Value>, say: UnboundedSender<Value>) -> Chi
 }
 
 /// The Rust client.
-async fn play(mut told: UnboundedReceiver<Value>, say: UnboundedSender<Value>) {
+async fn play(mut told: Receiver<Value>, say: Sender<Value>) {
     let mut here: Option<(Room, Events)> = None;
     loop {
         let event = async {
@@ -129,7 +132,7 @@ async fn play(mut told: UnboundedReceiver<Value>, say: UnboundedSender<Value>) {
             event = event => {
                 let Some(event) = event else { here = None; continue };
                 if let Some(event) = translated(event) {
-                    let _ = say.send(event); // the scenario may be over
+                    let _ = say.try_send(event); // the scenario may be over
                 }
             }
         }
@@ -159,7 +162,7 @@ async fn enter(command: &Value) -> (Room, Events) {
     entered.await.expect("in time").expect("the gateway lets it in")
 }
 
-fn obey(command: &Value, room: &Room, events: &Events, say: &UnboundedSender<Value>) {
+fn obey(command: &Value, room: &Room, events: &Events, say: &Sender<Value>) {
     let (id, data, say) = (command["id"].clone(), command["data"].clone(), say.clone());
     match command["do"].as_str() {
         Some("publish") => {
@@ -169,7 +172,7 @@ fn obey(command: &Value, room: &Room, events: &Events, say: &UnboundedSender<Val
                     Ok(it) => json!({ "is": "published", "id": id, "seq": it.seq, "dup": it.dup }),
                     Err(_) => json!({ "is": "refused", "id": id }),
                 };
-                let _ = say.send(event);
+                let _ = say.try_send(event);
             });
         }
         Some("direct") => {
@@ -179,14 +182,14 @@ fn obey(command: &Value, room: &Room, events: &Events, say: &UnboundedSender<Val
                     Ok(reached) => json!({ "is": "reached", "id": id, "reached": reached }),
                     Err(_) => json!({ "is": "refused", "id": id }),
                 };
-                let _ = say.send(event);
+                let _ = say.try_send(event);
             });
         }
         Some("save") => {
             let saved = events.saved().expect("it has a seat");
             let since = saved.position.map(|it| json!({ "epoch": it.epoch, "seq": it.seq }));
             let event = json!({ "is": "saved", "session": saved.session, "since": since });
-            let _ = say.send(event);
+            let _ = say.try_send(event);
         }
         other => panic!("{other:?} is no command"),
     }

@@ -1,15 +1,17 @@
 //! Promise 18: a deploy sends everybody home with a word, and loses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use dormouse::clock::Clock;
 use dormouse::keeper::Letter;
 use dormouse::keeper::state::{Join, Mail};
-use dormouse::outbox::{Outbox, Reader};
+use dormouse::outbox::{Outbox, Reader, Tally, Unsent};
 use dormouse::protocol::{Author, Framing, Payload, Profile, RoomName, Sid};
 use serde_json::{Value, json};
 use wtransport::error::ConnectionError;
 
-use crate::support::{Bare, Client, House, Last, Takes, Transport, both, house};
+use crate::support::{Bare, Client, DEADLINE, House, Last, Takes, Transport, both, house};
 
 /// What a client that publishes until it is told to stop knows afterwards.
 struct Told {
@@ -183,7 +185,10 @@ async fn what_lies_in_a_mailbox_when_a_drain_begins_is_read_and_stored() {
         let id = connection.0;
         let join = Join::new(connection, Profile::V1, Sid(id), Author(id));
         dispatcher.deliver(room, Letter::Mail(Mail::Join(Box::new(join)), Some(outbox))).await;
-        reader.changed().await; // it has its seat
+        while !reader.is_seated() {
+            reader.changed().await;
+            reader.fill(&mut Unsent::new(), &mut Tally::default());
+        }
         house.hibernate(room.as_str()).await;
         members.push((connection, reader));
     }
@@ -205,4 +210,66 @@ async fn what_lies_in_a_mailbox_when_a_drain_begins_is_read_and_stored() {
     for room in &rooms {
         assert_eq!(house.inspect(room.as_str()).await["head"]["seq"], FIT, "{room}");
     }
+}
+
+/// Everybody at the same moment is what the spread is there to prevent.
+#[tokio::test]
+async fn not_everybody_is_told_the_same_moment() {
+    let mut house = house(|_| {}).await;
+    let mut members = Vec::new();
+    for transport in [Transport::WebSocket, Transport::WebTransport].repeat(10) {
+        members.push(house.join(transport, "lobby", "member").await);
+    }
+    let told = async {
+        let mut moments = BTreeSet::new();
+        for mut member in members {
+            moments.insert(member.next_of("drain").await["reconnect_after"].as_u64().unwrap());
+        }
+        // All the same by chance: once in 20^19 runs.
+        assert!(moments.len() > 1 && moments.last() < Some(&20), "{moments:?}");
+    };
+    tokio::join!(told, house.shutdown());
+}
+
+/// They were told to come back within half a minute, and said to have left after a quarter of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_told_to_return_later_is_not_said_to_have_left_meanwhile() {
+    const SESSIONS: usize = 30_000;
+    let clock = Clock::movable();
+    let hands = clock.clone();
+    let mut house = house(move |config| {
+        config.clock = hands.clone();
+        config.server.connections = SESSIONS + 10;
+    })
+    .await;
+    let mut ann = house.join(Transport::WebSocket, "lobby", "ann").await;
+    let cx = house.gateway().context().clone();
+    // So many that the spread is its longest.
+    let inside: Vec<_> = (0..SESSIONS).map(|_| cx.sessions.enter().ok().unwrap()).collect();
+    let story = async {
+        ann.next_of("drain").await;
+        drop((ann, inside));
+    };
+    tokio::join!(story, house.shutdown());
+
+    house.open().await;
+    let mut bob = house.join(Transport::WebTransport, "lobby", "bob").await;
+    let names = async |client: &mut Client| {
+        client.send(json!({ "type": "members", "id": 7 })).await;
+        let members = client.next_of("members").await["members"].clone();
+        let names = members.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+        names.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let both = BTreeSet::from(["ann".to_owned(), "bob".to_owned()]);
+    assert_eq!(names(&mut bob).await, both);
+    clock.advance(Duration::from_secs(30));
+    house.gateway().context().dispatcher.close().await;
+    assert_eq!(names(&mut bob).await, both, "it has 30 s to come back, and its grace");
+    clock.advance(Duration::from_secs(16));
+    let left = async {
+        while names(&mut bob).await == both {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, left).await.expect("it has left in the end");
 }

@@ -157,8 +157,8 @@ over_every_transport! {
         let house = house(|config| config.server.connections = 3).await;
         let mut ann = house.join(transport, "den", "ann").await;
         let knock = Knock::over(transport);
-        let bob = knock.at(&house).await.ok().expect("one below the limit");
-        let _cyd = knock.at(&house).await.ok().expect("at the limit");
+        let bob = knock.at(&house).await.expect("one below the limit");
+        let _cyd = knock.at(&house).await.expect("at the limit");
         for _ in 0..2 {
             is_refused(&house, &knock, 503, "5").await;
         }
@@ -177,8 +177,8 @@ over_every_transport! {
         .await;
         let Some((here, there)) = neighbour(2).zip(neighbour(3)) else { return };
         let knock = |from| Knock { from, ..Knock::over(transport) };
-        let first = knock(here).at(&house).await.ok().expect("one below the limit");
-        let _second = knock(here).at(&house).await.ok().expect("at the limit");
+        let first = knock(here).at(&house).await.expect("one below the limit");
+        let _second = knock(here).at(&house).await.expect("at the limit");
         is_refused(&house, &knock(here), 429, "5").await;
         // Whom a stranger says it speaks for is nothing: anybody could say it.
         let headers = &[("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];

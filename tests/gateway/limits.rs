@@ -526,3 +526,39 @@ fn so_many_publishes_may_be_unanswered_and_the_next_is_not_read() {
         said_to_one_that_cannot_wake(transport, 1, few, false, 4..=4).await;
     });
 }
+
+both! {
+    /// A client that may have one request unanswered is never read from again if one of its requests
+    /// does not count as answered, or if its answer frees nothing.
+    async fn every_request_gives_its_place_back(transport) {
+        let house = house(|config| {
+            config.keeper.publishes_in_flight = 1;
+            config.session.publishes_in_flight = 1;
+        })
+        .await;
+        let mut ann = house.join(transport, "lobby", "ann").await;
+        let own = ann.welcome["sid"].clone();
+        let requests = [
+            json!({ "type": "publish", "data": 1 }),
+            json!({ "type": "publish", "data": 2, "key": "key" }),
+            json!({ "type": "publish", "data": 2, "key": "key" }),
+            json!({ "type": "publish", "data": 3, "to": { "sid": own } }),
+            json!({ "type": "publish", "data": 3, "to": { "tag": "nobody" } }),
+            json!({ "type": "publish", "data": 3, "key": "k".repeat(1_000) }),
+            json!({ "type": "set", "tags": ["tag"] }),
+            json!({ "type": "set", "tags": vec!["tag"; 100] }),
+            json!({ "type": "history", "limit": 2 }),
+            json!({ "type": "history", "limit": 0, "before": 1 }),
+            json!({ "type": "members" }),
+            json!({ "type": "members", "after": own, "limit": 1 }),
+        ];
+        for (id, mut request) in (0..).zip(requests.iter().chain(&requests).cloned()) {
+            request["id"] = id.into();
+            ann.send(request.clone()).await;
+            let is_answer = |frame: &Value| frame["id"] == id && frame["type"] != "message";
+            ann.next_that(is_answer).await;
+        }
+        ann.send(json!({ "type": "ping", "id": 99 })).await;
+        ann.next_that(|frame| frame["type"] == "pong").await;
+    }
+}

@@ -38,3 +38,20 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_that_finds_the_line_full_is_tried_again_after_pauses_that_grow() {
+        let (mut crowded, mut now, mut pauses) = (Crowded::default(), 1_000, Vec::new());
+        for _ in 0..9 {
+            crowded.wait(now);
+            let until = crowded.until_ms.expect("it waits");
+            pauses.push(until - now);
+            now = until;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+    }
+}

@@ -270,3 +270,21 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that is full for a day is not asked ten times a second by every room, nor forgotten.
+    #[test]
+    fn a_store_that_fails_is_asked_again_after_pauses_that_grow() {
+        let (mut trouble, mut now, mut pauses) = (Trouble::new(), 1_000, Vec::new());
+        for _ in 0..8 {
+            trouble.pause(now);
+            let at = trouble.retry_at().expect("it is tried again");
+            pauses.push(at - now);
+            now = at;
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    }
+}
