@@ -22,6 +22,7 @@ mod life;
 mod link;
 mod liveness;
 mod seed;
+mod transport;
 mod v1;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use auto::{AutoResponses, BadPairs};
 pub use count::{Entered, NotNow, Sessions};
 pub use farewell::Farewell;
 pub use link::{End, Link, Received};
+pub use transport::Transport;
 
 /// What sessions go by.
 #[derive(Debug, Clone)]
@@ -96,7 +98,8 @@ pub fn run<L: Link>(
     profile: Profile,
     place: Place,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let span = tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT);
+    let span =
+        tracing::debug_span!("session", room = %place.room, transport = L::TRANSPORT.label());
     let mut life = life::Life::new(link, profile, place);
     async move {
         let ending = life.live_or_fail().await;
@@ -149,7 +152,7 @@ mod tests {
     }
 
     impl Link for Client {
-        const TRANSPORT: &'static str = "websocket";
+        const TRANSPORT: Transport = Transport::WebSocket;
 
         fn framing(_profile: Profile) -> Framing {
             Framing::V1WebSocket

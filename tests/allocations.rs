@@ -26,7 +26,7 @@ use dormouse::keeper::Rates;
 use dormouse::outbox::{Unsent, Wire};
 use dormouse::protocol::{BodyKind, Framing, Profile};
 use dormouse::room::{Rate, Side};
-use dormouse::session::{Farewell, Link, Place, Received, Sessions, run};
+use dormouse::session::{Farewell, Link, Place, Received, Sessions, Transport, run};
 use dormouse::store::{Redb, Store};
 use dormouse::telemetry::Metrics;
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ impl Wire for Socket {
 }
 
 impl Link for Sink {
-    const TRANSPORT: &'static str = "websocket";
+    const TRANSPORT: Transport = Transport::WebSocket;
 
     fn framing(_profile: Profile) -> Framing {
         Framing::V1WebSocket

@@ -339,6 +339,172 @@ fn every_setting_is_read_and_keeps_its_bounds() {
     }
 }
 
+/// How an amount is read.
+type Read = fn(&str) -> Option<u64>;
+
+/// The settings that are amounts, with how one is read and the unit in which one more is the least.
+fn amounts() -> impl Iterator<Item = (&'static Setting, Read, &'static str)> {
+    let ms: Read = |text| Some(units::duration(text)?.as_millis() as u64);
+    SETTINGS.iter().filter_map(move |setting| match setting.kind {
+        Kind::Duration => Some((setting, ms, "ms")),
+        Kind::Size => Some((setting, units::size as _, "")),
+        Kind::Count => Some((setting, units::count as _, "")),
+        Kind::Rate => Some((setting, units::rate as _, "/s")),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_least_and_the_most_of_a_setting_are_taken_and_nothing_beyond_them() {
+    for (setting, read, unit) in amounts() {
+        let is_out = |amount: u64| {
+            let error = load(&[&format!("--{}={amount}{unit}", setting.flag())], &[]).err();
+            match error {
+                Some(Error::OutOfBounds { key, .. }) => key == setting.key,
+                Some(Error::Invalid { .. }) => panic!("{} cannot be {amount}", setting.key),
+                _ => false, // it may conflict with another
+            }
+        };
+        let (least, most) = setting.bounds;
+        let (least, most) = (read(least).unwrap(), read(most).unwrap());
+        assert!(!is_out(least) && !is_out(most), "{}", setting.key);
+        assert!(is_out(most + 1), "{}: one beyond", setting.key);
+        assert!(least == 0 || is_out(least - 1), "{}: one below", setting.key);
+    }
+}
+
+/// Where values stand in a configuration, as `keeper.rates.room.per_second: 500`.
+fn places(config: &Config) -> Vec<String> {
+    let (mut path, mut found) = (Vec::<&str>::new(), Vec::new());
+    let text = format!("{config:#?}");
+    for line in text.lines() {
+        let (depth, line) = ((line.len() - line.trim_start().len()) / 4, line.trim());
+        path.truncate(depth);
+        let (name, value) = line.split_once(": ").unwrap_or(("", line));
+        path.push(name);
+        if !value.ends_with(['{', '(', '[']) {
+            let names: Vec<_> = path.iter().copied().filter(|name| !name.is_empty()).collect();
+            found.push(format!("{} {}", names.join("."), value.trim_end_matches(',')));
+        }
+    }
+    found
+}
+
+/// The places that a change of one setting reaches, by the least that it can grow.
+fn changed(
+    setting: &Setting,
+    read: fn(&str) -> Option<u64>,
+    said: impl Fn(u64) -> [Config; 2],
+) -> Vec<String> {
+    const OFF: u64 = 59_999; // one more is a minute, the least that such a setting may be
+    let [before, now] = said(read(setting.default).unwrap_or(OFF) + 1);
+    let before = places(&before);
+    let is_new = |place: &String| !before.contains(place) && place.ends_with(char::is_alphanumeric);
+    places(&now).into_iter().filter(is_new).collect()
+}
+
+/// Where each amount ends that an operator says, one more than its default each time: a limit that
+/// is read into another's place, or reaches one of two only, would be kept all the same.
+#[rustfmt::skip] // a table is read down its columns
+const PLACES: &[(&str, &[&str])] = &[
+    ("room.sleep_after", &["keeper.sleep_after 10.001s"]),
+    ("room.members", &["keeper.limits.members 10001", "session.limits.members 10001"]),
+    ("room.mailbox_events", &["keeper.mailbox_events 1025"]),
+    ("room.waking_bytes", &["keeper.waking_bytes 1048577"]),
+    ("room.history_messages", &["store.retention.messages 10001"]),
+    ("room.history_age", &["store.retention.age 604800.001s"]),
+    ("room.history_bytes", &["store.retention.bytes 67108865"]),
+    ("room.idle_delete", &["store.retention.idle_delete 60s"]),
+    ("room.journal_bytes", &["store.journal_bytes 4194305"]),
+    ("room.ring_bytes", &["keeper.outbox.ring_bytes 1048577"]),
+    ("room.ring_age", &["keeper.outbox.ring_age 1.001s"]),
+    ("room.publish_rate", &["keeper.rates.room.per_second 501", "keeper.rates.room.burst 501"]),
+    ("room.presence_every", &["keeper.presence_every 101ms"]),
+    ("room.presence_bytes", &["keeper.outbox.presence_bytes 65537"]),
+    ("room.page_bytes", &["keeper.outbox.page_bytes 262145"]),
+    ("session.message_bytes", &["keeper.message_bytes 65537", "session.message_bytes 65537"]),
+    ("session.attachment_bytes", &["keeper.limits.attachment_bytes 16385", "session.limits.attachment_bytes 16385"]),
+    ("session.tags", &["keeper.limits.tags 11", "session.limits.tags 11"]),
+    ("session.name_chars", &["keeper.limits.name_chars 65", "session.limits.name_chars 65"]),
+    ("session.key_bytes", &["keeper.limits.key_bytes 65", "session.limits.key_bytes 65"]),
+    ("session.publish_rate", &["keeper.rates.publishes.per_second 21"]),
+    ("session.publish_burst", &["keeper.rates.publishes.burst 41"]),
+    ("session.ephemeral_rate", &["keeper.ephemeral_rate.per_second 61", "keeper.ephemeral_rate.burst 61", "session.ephemeral_rate.per_second 61", "session.ephemeral_rate.burst 61"]),
+    ("session.ephemeral_keys", &["keeper.ephemeral_keys 9", "session.ephemeral_keys 9"]),
+    ("session.requests_rate", &["keeper.rates.requests.per_second 21", "keeper.rates.requests.burst 42"]),
+    ("session.publishes_in_flight", &["keeper.publishes_in_flight 65", "session.publishes_in_flight 65"]),
+    ("session.outbox_bytes", &["keeper.outbox.outbox_bytes 262145"]),
+    ("session.send_buffer", &["server.send_buffer 262145"]),
+    ("session.stalled_after", &["session.stalled_after 30.001s"]),
+    ("session.hello_timeout", &["session.hello_timeout 10.001s"]),
+    ("session.heartbeat", &["keeper.heartbeat 25.001s", "session.heartbeat 25.001s"]),
+    ("session.ping_every", &["session.ping_every 20.001s"]),
+    ("session.pong_timeout", &["session.pong_timeout 10.001s"]),
+    ("session.close_linger", &["session.close_linger 2.001s"]),
+    ("session.grace", &["keeper.grace 15.001s"]),
+    ("session.resume_window", &["keeper.resume_window 120.001s"]),
+    ("session.author_window", &["session.author_window 604800.001s"]),
+    ("store.journal_total_bytes", &["store.journal_total_bytes 268435457"]),
+    ("store.journal_age", &["store.journal_age 60.001s"]),
+    ("store.journal_cache", &["store.journal_cache 16777217"]),
+    ("store.rooms_cache", &["store.rooms_cache 67108865"]),
+    ("store.reserve", &["store.reserve 16777217"]),
+    ("quic.keep_alive", &["quic.keep_alive 12.001s"]),
+    ("quic.idle_timeout", &["quic.idle_timeout 20.001s"]),
+    ("quic.stream_window", &["quic.stream_window 131073"]),
+    ("quic.send_window", &["quic.send_window 1048577"]),
+    ("gateway.connections", &["server.connections 100001"]),
+    ("gateway.rooms_awake", &["rooms_awake 100001"]),
+    ("gateway.rooms_hibernating", &["rooms_hibernating 33"]),
+    ("gateway.connects_per_address", &["server.addresses.connects.per_second 31"]),
+    ("gateway.connects_burst", &["server.addresses.connects.burst 61"]),
+    ("gateway.connections_per_address", &["server.addresses.connections 1001"]),
+    ("gateway.drain_spread", &["drain_spread 30.001s"]),
+];
+
+#[test]
+fn every_amount_ends_where_its_name_says_and_nowhere_else() {
+    let mut found = Vec::new();
+    for (setting, read, unit) in amounts() {
+        let said = |amount: u64| {
+            let flag = format!("--{}={amount}{unit}", setting.flag());
+            [Config::default(), load(&[&flag], &[]).unwrap()]
+        };
+        found.push((setting.key, changed(setting, read, said)));
+    }
+    let expected: Vec<_> = PLACES.iter().map(|(key, to)| (*key, to.to_vec())).collect();
+    assert_eq!(found.len(), expected.len(), "say in PLACES where a new setting ends");
+    for ((key, to), expected) in found.iter().zip(expected) {
+        assert_eq!((*key, to.iter().map(String::as_str).collect::<Vec<_>>()), expected);
+    }
+}
+
+#[test]
+fn every_amount_of_a_room_can_be_said_for_a_kind_and_is_that_kinds_alone() {
+    let of_rooms = amounts().filter(|(setting, ..)| setting.section() == Some("room"));
+    for (setting, read, unit) in of_rooms {
+        let kind = "[rooms.'game-*']\n";
+        let said = |amount: u64| {
+            let value = match setting.kind {
+                Kind::Count => amount.to_string(),
+                _ => format!("'{amount}{unit}'"),
+            };
+            let text = format!("{kind}{} = {value}", setting.name());
+            [file(kind).unwrap(), file(&text).unwrap()]
+        };
+        let reached = changed(setting, read, said);
+        let usual = PLACES.iter().find(|(key, _)| *key == setting.key).unwrap().1;
+        // What sessions go by is the same in every room.
+        let usual = usual.iter().filter(|place| !place.starts_with("session."));
+        let usual: Vec<_> = usual.map(|place| place.split_once('.').unwrap().1).collect();
+        assert_eq!(reached.len(), usual.len(), "{}: {reached:?}", setting.key);
+        for (reached, usual) in reached.iter().zip(usual) {
+            let is_of_kinds = reached.starts_with("kinds.") || reached.starts_with("store.kinds.");
+            assert!(is_of_kinds && reached.ends_with(usual), "{}: {reached}", setting.key);
+        }
+    }
+}
+
 #[test]
 fn the_example_file_has_every_setting_with_its_default() {
     let kept = std::fs::read_to_string(EXAMPLE).unwrap();

@@ -1,8 +1,9 @@
 //! What is asked of everybody before the upgrade, whichever transport they come by.
 //!
 //! Is there such a room? May this page be here? Is there a place? [`room`] answers the
-//! first, [`admit`] the others; each transport asks both, in that order. Refusals protect the
-//! process or somebody else's place in it, so they are cheap and say little; what a *client* should act on is said in-band,
+//! first, [`admit`] the others; each transport asks both, in that order, and has no session
+//! without the [`Admission`] that comes of it. Refusals protect the process or somebody else's
+//! place in it, so they are cheap and say little; what a *client* should act on is said in-band,
 //! after the upgrade, because browsers hide these answers from pages.
 //!
 //! Browsers send `Origin`, and pages cannot forge it, so it is checked ([`origins`](super::origins));
@@ -19,18 +20,30 @@ use super::addresses::TooMuch;
 use super::origins::{Origin, Origins};
 use super::{Context, Response, hosts, text, with};
 use crate::protocol::RoomName;
-use crate::session::{Entered, NotNow};
+use crate::session::{Entered, NotNow, Transport};
 
 /// When a drained or full gateway is worth another try. Deploys take seconds.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-/// Which of the two doors of a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// `/rooms/{name}/ws`
-    WebSocket,
-    /// `/rooms/{name}/wt`
-    WebTransport,
+/// A client that may enter: its room, and its place among the sessions of the process and of its
+/// address for as long as this is kept.
+///
+/// Only [`admit`] makes one, and a transport makes a session of nothing else.
+pub struct Admission {
+    room: RoomName,
+    entered: Entered,
+}
+
+impl Admission {
+    /// The room and the place in it, for the session.
+    pub(super) fn into_parts(self) -> (RoomName, Entered) {
+        (self.room, self.entered)
+    }
+
+    /// Waits until everybody is sent home.
+    pub(super) async fn drained(&mut self) {
+        self.entered.drained().await;
+    }
 }
 
 /// What a request says of the page that it is from.
@@ -77,11 +90,6 @@ pub enum Refusal {
     /// 503: every place is taken.
     #[error("full, try again")]
     Full,
-}
-
-impl Door {
-    /// All there are.
-    pub const ALL: [Self; 2] = [Self::WebSocket, Self::WebTransport];
 }
 
 impl Refusal {
@@ -174,21 +182,30 @@ fn is_loopback(listener: SocketAddr) -> bool {
     listener.ip().to_canonical().is_loopback()
 }
 
-/// The room whose door `path` is, at the root or below the base path. A refusal is counted.
-pub fn room(cx: &Context, door: Door, path: &str) -> Result<RoomName, Refusal> {
-    let find = |path| Some(find_room(door, path)).filter(|room| *room != Err(Refusal::NotFound));
-    let room = cx.settings.base_path.find(path, find).unwrap_or(Err(Refusal::NotFound));
+/// The room whose door for a transport a request is at, below the root or the base path, if the
+/// listener answers to the request's host. A refusal is counted.
+pub fn room<T>(
+    cx: &Context,
+    transport: Transport,
+    request: &Request<T>,
+    listener: SocketAddr,
+) -> Result<RoomName, Refusal> {
+    let is_found = |room: &Result<_, _>| *room != Err(Refusal::NotFound);
+    let find = |path| Some(find_room(transport, path)).filter(is_found);
+    let at = |path| cx.settings.base_path.find(path, find).unwrap_or(Err(Refusal::NotFound));
+    let room = answers_to(cx, listener, request).and_then(|()| at(request.uri().path()));
     room.inspect_err(|refusal| count(cx, *refusal))
 }
 
-/// A place for the client of a request to an existing door, among all sessions and among those of
-/// its address `peer`, for as long as the answer is kept. A refusal is counted.
+/// Admits the client of a request to a room, which takes a place among all sessions and among those
+/// of its address `peer`. A refusal is counted, and has taken no place.
 pub fn admit<T>(
     cx: &Context,
+    room: RoomName,
     request: &Request<T>,
     listener: SocketAddr,
     peer: IpAddr,
-) -> Result<Entered, Refusal> {
+) -> Result<Admission, Refusal> {
     let host = host(request);
     // Text or not, a client that sends an origin is a browser.
     let origin =
@@ -208,7 +225,7 @@ pub fn admit<T>(
         if let Some(counted) = cx.addresses.enter(peer)? {
             entered.keep(counted);
         }
-        Ok(entered)
+        Ok(Admission { room, entered })
     };
     admitted().inspect_err(|refusal| count(cx, *refusal))
 }
@@ -227,11 +244,11 @@ pub fn count(cx: &Context, refusal: Refusal) {
     cx.metrics.refusals.of(refusal.label()).inc();
 }
 
-fn find_room(door: Door, path: &str) -> Result<RoomName, Refusal> {
+fn find_room(transport: Transport, path: &str) -> Result<RoomName, Refusal> {
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let end = match door {
-        Door::WebSocket => "/ws",
-        Door::WebTransport => "/wt",
+    let end = match transport {
+        Transport::WebSocket => "/ws",
+        Transport::WebTransport => "/wt",
     };
     let segment = path.strip_prefix("/rooms/").and_then(|rest| rest.strip_suffix(end));
     let segment = segment.filter(|segment| !segment.contains('/')).ok_or(Refusal::NotFound)?;
@@ -255,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_room_has_two_doors_and_nothing_else_is_one() {
-        let at = |path| find_room(Door::WebSocket, path).map(|room| room.as_str().to_owned());
+        let at = |path| find_room(Transport::WebSocket, path).map(|room| room.as_str().to_owned());
         assert_eq!(at("/rooms/lobby/ws"), Ok("lobby".into()));
         assert_eq!(at("/rooms/l%6Fbby/ws?token=x/y"), Ok("lobby".into()));
         for elsewhere in ["/", "/rooms/lobby", "/rooms/lobby/wt", "/rooms/a/b/ws", "/rooms/ws"] {
@@ -264,7 +281,7 @@ mod tests {
         for bad in ["/rooms//ws", "/rooms/../ws", "/rooms/a%2Fb/ws", "/rooms/%252e/ws"] {
             assert_eq!(at(bad), Err(Refusal::BadName), "{bad}");
         }
-        assert!(find_room(Door::WebTransport, "/rooms/lobby/wt?a=1").is_ok());
+        assert!(find_room(Transport::WebTransport, "/rooms/lobby/wt?a=1").is_ok());
     }
 
     fn may(listener: &str, host: &str, origin: &str, allowed: &str) -> bool {

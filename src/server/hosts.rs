@@ -355,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_has_so_many_bytes_and_not_one_more() {
+        let label = |bytes: usize| "a".repeat(bytes);
+        assert!([62, 63].iter().all(|bytes| normal(&label(*bytes)).is_some()));
+        assert_eq!(normal(&label(64)), None);
+        // Three labels of 63 with their dots are 192 bytes.
+        let name = |bytes: usize| format!("{0}.{0}.{0}.{1}", label(63), label(bytes - 192));
+        assert!([252, 253].iter().all(|bytes| normal(&name(*bytes)).is_some()));
+        assert_eq!(normal(&name(254)), None);
+    }
+
+    #[test]
     fn a_list_has_so_many_entries_and_not_one_more() {
         let list = |count: usize| vec!["a.example"; count].join(",");
         assert_eq!(hosts(&list(ENTRIES)).listed.len(), ENTRIES);

@@ -18,11 +18,12 @@ use std::sync::Arc;
 use hyper::Method;
 use tokio::sync::watch;
 
-use super::door::{self, Door, Refusal};
+use super::door::{self, Refusal};
 use super::listener::{self, Request, Setup, Slot};
 use super::page::File;
 use super::upgrade::{Fault, Handshake};
 use super::{Context, Response, demo, page, text, websocket, well_known, with};
+use crate::session::Transport;
 
 /// What the paths of rooms begin with.
 const ROOMS: &str = "/rooms/";
@@ -116,18 +117,18 @@ fn enter(
     mut request: Request,
     peer: SocketAddr,
 ) -> Result<Response, No> {
-    let room = door::room(&cx, Door::WebSocket, request.uri().path()).map_err(No::Door)?;
+    let room = door::room(&cx, Transport::WebSocket, &request, listener).map_err(No::Door)?;
     if request.method() != Method::GET {
         return Err(No::Method);
     }
     let handshake = Handshake::read(&request).map_err(No::Handshake)?;
-    let entered = door::admit(&cx, &request, listener, peer.ip()).map_err(No::Door)?;
+    let admission = door::admit(&cx, room, &request, listener, peer.ip()).map_err(No::Door)?;
 
     let upgrade = hyper::upgrade::on(&mut request);
     let profile = handshake.profile;
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(io) => websocket::serve(&cx, io, room, profile, peer, entered),
+            Ok(io) => websocket::serve(&cx, io, profile, peer, admission),
             Err(error) => tracing::debug!(%peer, %error, "the upgrade was not taken"),
         }
     });

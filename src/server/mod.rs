@@ -29,7 +29,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 use crate::dispatcher::Dispatcher;
-use crate::protocol::RoomName;
 use crate::session;
 use crate::store::Store;
 use crate::supervision::Supervisor;
@@ -119,8 +118,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// What a session of a room needs of the world.
-    pub fn place(&self, room: RoomName, entered: session::Entered) -> session::Place {
+    /// What a session needs of the world, once the door let its client in.
+    pub fn place(&self, admission: door::Admission) -> session::Place {
+        let (room, entered) = admission.into_parts();
         session::Place {
             room,
             dispatcher: self.dispatcher.clone(),

@@ -34,12 +34,12 @@ use self::boundary::Boundary;
 use self::plain::Plain;
 use self::tls::Tls;
 use super::Context;
+use super::door::Admission;
 use crate::outbox::{PIECES, Unsent, Wire};
 use crate::protocol::framing::{websocket_close, websocket_ping};
-use crate::protocol::{BodyKind, CloseReason, Framing, Profile, RoomName};
+use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
-use crate::session::{self, End, Entered, Farewell, Link, Received};
-use crate::telemetry::WEBSOCKET;
+use crate::session::{self, End, Farewell, Link, Received, Transport};
 
 /// What is read from the socket at once, onto the stack.
 const READ_BUFFER: usize = 8 * 1024;
@@ -49,17 +49,10 @@ const CODEC_BUFFER: usize = 1024;
 
 /// Begins the session of one WebSocket, in a task of its own: the one that carried the
 /// handshake is larger than a session needs for the rest of its life.
-pub fn serve(
-    cx: &Context,
-    io: Upgraded,
-    room: RoomName,
-    profile: Profile,
-    peer: SocketAddr,
-    entered: Entered,
-) {
+pub fn serve(cx: &Context, io: Upgraded, profile: Profile, peer: SocketAddr, admission: Admission) {
     tracing::debug!(%peer, ?profile, "a WebSocket opened");
     let message_bytes = cx.session.message_bytes;
-    let place = cx.place(room, entered);
+    let place = cx.place(admission);
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let socket = Plain::from(parts.io.into_inner());
@@ -201,7 +194,7 @@ impl<S: Stream> WebSocketLink<S> {
 }
 
 impl<S: Stream> Link for WebSocketLink<S> {
-    const TRANSPORT: &'static str = WEBSOCKET;
+    const TRANSPORT: Transport = Transport::WebSocket;
 
     fn framing(profile: Profile) -> Framing {
         match profile {

@@ -35,8 +35,7 @@ use crate::outbox::{Unsent, Wire};
 use crate::protocol::framing::{kind_of, varint};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
-use crate::session::{End, Farewell, Link, Received};
-use crate::telemetry::WEBTRANSPORT;
+use crate::session::{End, Farewell, Link, Received, Transport};
 
 /// What is read from the stream at once.
 const READ_BUFFER: usize = 4 * 1024;
@@ -218,7 +217,7 @@ impl WebTransportLink {
 }
 
 impl Link for WebTransportLink {
-    const TRANSPORT: &'static str = WEBTRANSPORT;
+    const TRANSPORT: Transport = Transport::WebTransport;
 
     fn framing(_profile: Profile) -> Framing {
         Framing::V1WebTransport
@@ -306,6 +305,29 @@ impl Link for WebTransportLink {
 mod tests {
     use super::*;
     use crate::supervision::Task;
+
+    #[test]
+    fn quic_is_held_to_what_is_set() {
+        let quic = QuicSettings {
+            handshake: Duration::from_secs(1),
+            keep_alive: Duration::from_millis(1_001),
+            idle_timeout: Duration::from_millis(2_002),
+            stream_window: 3_003,
+            send_window: 4_004,
+        };
+        let shown = format!("{:?}", transport(&quic)).replace("Some(", "").replace(')', "");
+        for part in [
+            "max_concurrent_bidi_streams: 8,",
+            "max_concurrent_uni_streams: 3,",
+            "max_idle_timeout: 2002,",
+            "keep_alive_interval: 1.001s,",
+            " stream_receive_window: 3003,",
+            " receive_window: 12012,",
+            " send_window: 4004,",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
 
     /// TCP went on, `/readyz` said nothing, and nobody came in over QUIC any more.
     #[tokio::test]

@@ -190,6 +190,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_spread_is_a_second_for_a_thousand_and_never_longer_than_its_cap() {
+        for (count, cap_ms, spread_ms) in [(1, 2, 1), (2, 2, 2), (3, 2, 2), (3, 0, 0)] {
+            let sessions = Sessions::new(count);
+            let mut inside: Vec<_> = (0..count).map(|_| sessions.enter().ok().unwrap()).collect();
+            let cap = Duration::from_millis(cap_ms);
+            let spread = Duration::from_millis(spread_ms);
+            assert_eq!(sessions.drain(cap).await, spread, "{count} sessions, at most {cap:?}");
+            assert_eq!(inside[0].drained().await, spread, "and they are told the same");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn whoever_does_not_leave_is_not_waited_for_for_ever() {
         let sessions = Sessions::new(1);
         let _stays = sessions.enter().ok().unwrap();

@@ -109,7 +109,7 @@ impl<L: Link> Life<L> {
         let liveness = Liveness::new(now, place.settings.clone(), L::ping().is_some(), greets);
         let metrics = &place.metrics;
         let auto = place.settings.auto_responses.of(&place.room);
-        let frames_sent = metrics.frames_sent.of(L::TRANSPORT);
+        let frames_sent = metrics.frames_sent.of(L::TRANSPORT.label());
         let mut reader = Reader::new(outbox);
         if let Some(wire) = link.wire() {
             reader = reader.with_wire(wire, frames_sent.clone());
@@ -133,9 +133,9 @@ impl<L: Link> Life<L> {
             liveness,
             born: now,
             seed: (profile == Profile::Seed).then(|| Box::new(Seed::new(now))),
-            frames_received: metrics.frames_received.of(L::TRANSPORT),
+            frames_received: metrics.frames_received.of(L::TRANSPORT.label()),
             frames_sent,
-            _counted: metrics.sessions.of(L::TRANSPORT).hold(),
+            _counted: metrics.sessions.of(L::TRANSPORT.label()).hold(),
             place,
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::Farewell;
+use super::{Farewell, Transport};
 use crate::outbox::{Unsent, Wire};
 use crate::protocol::{BodyKind, CloseReason, Framing, Profile};
 use crate::room::Side;
@@ -15,8 +15,8 @@ use crate::room::Side;
 ///
 /// Both directions are polled from the session's one task, side by side.
 pub trait Link: Send + 'static {
-    /// The metrics' and the log's name for the transport.
-    const TRANSPORT: &'static str;
+    /// The transport that this is a link of.
+    const TRANSPORT: Transport;
 
     /// How frames of a profile are wrapped here.
     fn framing(profile: Profile) -> Framing;

@@ -278,6 +278,18 @@ mod tests {
         assert_eq!(log.lost(), 2);
     }
 
+    /// Without its thread, so that nothing is taken meanwhile.
+    #[test]
+    fn so_many_bytes_wait_and_the_next_is_lost() {
+        let (queue, changed, lost) = (Mutex::default(), Condvar::new(), AtomicU64::new(0));
+        let log = Log { shared: Arc::new(Shared { queue, changed, lost }) };
+        log.push(&vec![b'x'; WAITING_BYTES - 1]);
+        log.push(b"x");
+        assert_eq!((log.lost(), log.shared.queue().bytes), (0, WAITING_BYTES));
+        log.push(b"x");
+        assert_eq!((log.lost(), log.shared.queue().lines.len()), (1, 2));
+    }
+
     #[test]
     fn a_reader_that_does_not_read_holds_up_nobody_and_what_is_kept_for_it_is_bounded() {
         let (reader, pipe) = io::pipe().unwrap();

@@ -1,7 +1,6 @@
 //! What one address may: at the limit, and one past it, over both transports. Loopback is exempt
 //! but here, where there is no other.
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use dormouse::config::Config;
@@ -54,12 +53,13 @@ both! {
         })
         .await;
         let (begun, mut passed) = (Instant::now(), 0);
+        // A slow machine takes longer, and more may pass; never fewer.
         while knock(&house, transport).await.is_some() {
             passed += 1;
+            let most = 3 + begun.elapsed().as_secs();
+            assert!(passed <= most, "{passed} of at most {most}");
         }
-        // A slow machine takes longer, and more may pass; never fewer.
-        let most = 3 + begun.elapsed().as_secs();
-        assert!((3..=most).contains(&passed), "{passed} of at most {most}");
+        assert!(passed >= 3, "{passed}");
         assert_eq!(refusals(&house).await, 1.0);
         let refused = house.websocket("lobby", "").await;
         if refused.status == 429 {
@@ -67,42 +67,6 @@ both! {
         }
         tokio::time::sleep(Duration::from_secs(1)).await; // as long as it says
         assert!(knock(&house, transport).await.is_some());
-    }
-
-    /// Over QUIC everybody was counted at the gateway's own address: all of them shared one limit.
-    async fn each_address_has_its_own_limits(transport) {
-        let house = house(|config| {
-            strict(config);
-            config.server.addresses.connections = 1;
-        })
-        .await;
-        let mut people = Vec::new();
-        for last in 1..=4 {
-            let from = Ipv4Addr::new(127, 0, 0, last);
-            let knock = |transport| {
-                let (address, hashes) = (house.address(), house.hashes());
-                async move { Client::try_connect_from(from, transport, address, "lobby", &hashes).await }
-            };
-            people.push(knock(transport).await.expect("its first"));
-            assert!(knock(transport).await.is_none(), "its second, from {from}");
-            assert!(knock(transport.other()).await.is_none(), "whichever way, from {from}");
-        }
-        assert_eq!(refusals(&house).await, 8.0);
-    }
-
-    async fn each_address_has_its_own_rate(transport) {
-        let house = house(|config| {
-            strict(config);
-            config.server.addresses.connects = Rate { per_second: 1, burst: 1 };
-        })
-        .await;
-        for last in 1..=4 {
-            let from = Ipv4Addr::new(127, 0, 0, last);
-            let (address, hashes) = (house.address(), house.hashes());
-            let knocked = Client::try_connect_from(from, transport, address, "lobby", &hashes).await;
-            assert!(knocked.is_some(), "its first, from {from}");
-        }
-        assert_eq!(refusals(&house).await, 0.0);
     }
 
     async fn loopback_is_exempt(transport) {

@@ -9,11 +9,9 @@ use dormouse::keeper::state::{Join, Mail};
 use dormouse::outbox::{Outbox, Reader, Tally, Unsent};
 use dormouse::protocol::{Author, Framing, Payload, Profile, RoomName, Sid};
 use serde_json::{Value, json};
-use wtransport::error::{ConnectingError, ConnectionError};
+use wtransport::error::ConnectionError;
 
-use crate::support::{
-    Bare, Client, DEADLINE, HANDSHAKE, House, Last, Takes, Transport, ask, both, house,
-};
+use crate::support::{Bare, Client, DEADLINE, House, Last, Takes, Transport, both, house};
 
 /// What a client that publishes until it is told to stop knows afterwards.
 struct Told {
@@ -151,30 +149,6 @@ both! {
         let of_log = log.iter().map(|message| message["data"]["key"].as_str().unwrap().to_owned());
         assert_eq!(of_log.zip(1..).collect::<BTreeMap<_, u64>>(), keys);
         assert_eq!(log.len(), keys.len(), "each once");
-    }
-
-    async fn while_some_are_still_leaving_nobody_comes_in(transport) {
-        let house = house(|_| {}).await;
-        let (address, hashes) = (house.address(), house.hashes());
-        let cx = house.gateway().context().clone();
-        let inside = cx.sessions.enter().ok().unwrap();
-        let closing = tokio::spawn(house.into_gateway().shutdown());
-        while !cx.sessions.is_draining() {
-            tokio::task::yield_now().await;
-        }
-        match transport {
-            Transport::WebSocket => {
-                let late = ask(address, "GET", "/rooms/lobby/ws", HANDSHAKE).await;
-                assert_eq!(late.status, 503);
-                assert_ne!(late.header("retry-after"), "");
-            }
-            Transport::WebTransport => {
-                let late = Bare::open(address, "lobby", &hashes, Takes::Plenty).await;
-                assert!(matches!(late.err(), Some(ConnectingError::SessionRejected)));
-            }
-        }
-        drop(inside);
-        closing.await.unwrap();
     }
 }
 

@@ -44,31 +44,6 @@ async fn bad_names_unknown_paths_and_other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_refused_before_the_upgrade() {
-    let house =
-        house(|config| config.server.origins = "https://app.example".parse().unwrap()).await;
-    let from = async |origin: &str| {
-        house.websocket("lobby", &format!("origin: {origin}\r\n")).await.status
-    };
-    assert_eq!(from("https://evil.example").await, 403);
-    assert_eq!(from("null").await, 403);
-    assert_eq!(from("https://app.example").await, 101);
-    assert_eq!(from("http://localhost:3000").await, 101);
-    assert_eq!(from(&format!("http://{}", house.address())).await, 101);
-}
-
-#[tokio::test]
-async fn a_full_gateway_says_when_to_try_again() {
-    let house = house(|config| config.server.connections = 1).await;
-    let place = house.gateway().context().sessions.enter().unwrap();
-    let answer = house.websocket("lobby", "").await;
-    assert_eq!(answer.status, 503);
-    assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
-    drop(place);
-    assert_eq!(house.websocket("lobby", "").await.status, 101);
-}
-
-#[tokio::test]
 async fn well_known_tells_a_client_how_to_come_in() {
     let house = house(|_| {}).await;
     let port = house.address().port();

@@ -1,39 +1,7 @@
 //! The limits of `[session]`, `[room]` and `[gateway]`, each at its limit and one past it: the answer, and
 //! that nobody else is disturbed.
 //!
-//! | limit | where it is tested |
-//! | --- | --- |
-//! | `room.sleep_after` | `hibernate.rs` |
-//! | `room.auto_responses` | `auto.rs`; `session/auto.rs` |
-//! | `[rooms."pattern"]` | `kinds.rs`; `config/tests.rs`, `protocol/pattern.rs` |
-//! | `room.members` | `seats.rs` |
-//! | `room.publish_rate` | here |
-//! | `room.mailbox_events`, `room.waking_bytes` | here; `keeper/mailbox.rs` |
-//! | `room.history_messages` | `history.rs`, `resume.rs`, `slow.rs` |
-//! | `room.history_age`, `room.history_bytes`, `room.journal_bytes` | `store/redb/tests.rs` |
-//! | `room.ring_bytes`, `room.ring_age` | `slow.rs`, `slow_presence.rs`; `outbox/ring.rs` |
-//! | `room.presence_every`, `room.presence_bytes` | `presence.rs`, `slow_presence.rs`; `outbox/presence.rs` |
-//! | `room.page_bytes` | `history.rs` |
-//! | `session.message_bytes` | `bad_input.rs`; over streams of their own `history.rs` |
-//! | `session.attachment_bytes`, `session.tags`, `session.name_chars` | `bad_input.rs` (hello), `set.rs` |
-//! | `session.key_bytes` | here |
-//! | `session.publish_rate`, `session.publish_burst` | here |
-//! | `session.publishes_in_flight` | here, `slow.rs` |
-//! | `session.ephemeral_rate`, `session.ephemeral_keys` | `ephemeral.rs` |
-//! | `session.requests_rate` | here |
-//! | `session.outbox_bytes` | here, `slow.rs` |
-//! | `session.send_buffer` | `server/listener.rs` |
-//! | what a client is told of them | here |
-//! | frames refused in a row | here; `outbox/refusals.rs` |
-//! | `session.stalled_after` | `slow.rs`; `session/liveness.rs` |
-//! | `session.hello_timeout` | `bad_input.rs`, `liveness.rs`, `history.rs` |
-//! | `session.heartbeat` | `protocol_page.rs` |
-//! | `session.ping_every`, `session.pong_timeout` | `liveness.rs`, `slow_presence.rs` |
-//! | `session.close_linger` | `bad_websocket.rs`, `slow.rs` |
-//! | `session.grace`, `session.resume_window`, `session.author_window` | `seats.rs` |
-//! | `gateway.connections`, `gateway.connects_per_address`, `gateway.connects_burst`, `gateway.connections_per_address` | `addresses.rs`; `server/addresses.rs` |
-//! | `gateway.rooms_awake` | `kinds.rs`; `keeper/awake.rs` |
-//! | `gateway.rooms_hibernating` | `sleeping.rs`; `keeper/turns.rs` |
+//! Which test meets which limit is said in `bounds.rs`.
 //!
 //! Rates are slow ones, and what passed is held against the time that it took: a busy machine
 //! lets more pass, and never makes a test fail.

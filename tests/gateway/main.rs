@@ -10,6 +10,7 @@ mod auto;
 mod bad_input;
 mod bad_quic;
 mod bad_websocket;
+mod bounds;
 mod clock;
 mod crash;
 mod damaged;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::http3::Http3;
 use crate::support::process::{ANYWHERE, dormouse, find, open, run};
-use crate::support::{Answer, HANDSHAKE, House, Takes, Transport, ask, both, house, speak};
+use crate::support::{Answer, HANDSHAKE, House, Knock, Takes, Transport, ask, both, house, speak};
 
 /// The status with which a room lets in a request with this `Host` and `Origin`, 200 for both
 /// transports when it does.
@@ -21,20 +21,8 @@ pub async fn enter_at(
     host: &str,
     origin: Option<&str>,
 ) -> u16 {
-    match transport {
-        Transport::WebSocket => {
-            let mut headers = format!("{HANDSHAKE}host: {host}\r\n");
-            headers.extend(origin.map(|origin| format!("origin: {origin}\r\n")));
-            let status = house.get(&format!("{room}/ws"), &headers).await.status;
-            if status == 101 { 200 } else { status }
-        }
-        Transport::WebTransport => {
-            let mut fields = vec![(":authority", host)];
-            fields.extend(origin.map(|origin| ("origin", origin)));
-            let session = house.http3().await.session(&format!("{room}/wt"), &fields).await;
-            session.map_or_else(|answer| answer.status, |_| 200)
-        }
-    }
+    let knock = Knock { room, host: Some(host), origin, ..Knock::over(transport) };
+    knock.status(house).await
 }
 
 /// A document over the transport's own HTTP.

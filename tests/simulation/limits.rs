@@ -97,7 +97,7 @@ fn a_nap_gives_nobody_more_than_the_rooms_rate_or_the_seats() {
         let sleep_after = Duration::from_secs(5);
         let mut bench = Bench::new(Settings { rates, sleep_after, ..settings() });
         bench.seated(1);
-        let mut taken_in_a_row = |bench: &mut Bench| {
+        let taken_in_a_row = |bench: &mut Bench| {
             let mut taken = 0;
             loop {
                 let mut out = bench.give(publish(1, 7, None));

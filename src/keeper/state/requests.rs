@@ -122,3 +122,77 @@ pub(super) fn rate_limited(id: Option<u64>, retry_after: u64) -> ServerFrame {
         reason: "that is more than the rate allows".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Found, Input, Join, Mail, Told};
+    use super::*;
+    use crate::protocol::{Author, Profile, RoomName, Sid, Timestamp};
+    use crate::room::Rate;
+    use crate::store::{Engine as _, Memory};
+
+    const NOW: Now = Now { wall: Timestamp(1), ms: 1 };
+    const ASKS: Connection = Connection(1);
+
+    /// A room with so many members.
+    fn room_of(members: u64) -> State {
+        let memory = Memory::new(1);
+        let room: RoomName = "lobby".parse().unwrap();
+        let mut settings = crate::config::Config::default().keeper;
+        settings.rates.requests = Rate::OFF;
+        settings.outbox.presence_bytes = usize::MAX;
+        let (secret, mut out) = (memory.identity().secret, Vec::new());
+        let mut state = State::new(room.clone(), settings, secret, Found::Wanted, NOW, &mut out);
+        let told = Told::Opened(memory.open(&room));
+        state.step(NOW, Input::Told { asked: 0, told, took_us: 1 }, &mut out);
+        for n in 1..=members {
+            let join = Join::new(Connection(n), Profile::V1, Sid(n), Author(n));
+            state.step(NOW, Input::Mail(Mail::Join(Box::new(join))), &mut out);
+        }
+        state.settle(NOW, &mut out);
+        let epoch = memory.open(&room).unwrap().epoch;
+        state.step(NOW, Input::Appended(Ok(epoch)), &mut out);
+        state
+    }
+
+    fn ask(state: &mut State, mail: Mail) -> Output {
+        let mut out = Vec::new();
+        state.step(NOW, Input::Mail(mail), &mut out);
+        out.into_iter().next().expect("an answer")
+    }
+
+    #[test]
+    fn a_page_of_members_has_so_many_and_not_one_more() {
+        let mut state = room_of(1_001);
+        let mut page = |limit| {
+            let members = v1::Members { id: Some(7), after: None, limit };
+            match ask(&mut state, Mail::Members { connection: ASKS, members }) {
+                Output::Send(ASKS, ServerFrame::Members { members, more, .. }) => {
+                    (members.len(), more)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(page(None), (200, true));
+        for (limit, there) in [(0, 0), (199, 199), (999, 999), (1_000, 1_000), (1_001, 1_000)] {
+            assert_eq!(page(Some(limit)), (there, true), "{limit}");
+        }
+        assert_eq!(page(Some(u64::MAX)), (1_000, true));
+    }
+
+    #[test]
+    fn a_page_of_the_log_has_so_many_and_not_one_more() {
+        let mut state = room_of(1);
+        let mut page = |limit| {
+            let history = v1::History { id: Some(7), from: v1::PageFrom::Newest, limit };
+            match ask(&mut state, Mail::History { connection: ASKS, history, side: None }) {
+                Output::Page { limit, .. } => limit,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(page(None), 100);
+        for (limit, most) in [(0, 0), (255, 255), (256, 256), (257, 256), (u64::MAX, 256)] {
+            assert_eq!(page(Some(limit)), most, "{limit}");
+        }
+    }
+}

@@ -226,6 +226,28 @@ fn a_full_queue_drops_lines_that_a_later_one_makes_worthless() {
     assert!(fix.reader.is_full());
 }
 
+/// Who is offered a direct message and does not take it was not reached.
+#[test]
+fn what_is_offered_is_taken_up_to_the_queues_bytes_and_never_by_a_session_that_ends() {
+    let sized = |bytes: usize| frame(&"x".repeat(bytes - 2)); // behind a header of two
+    let mut fix = Fixture::seated(1, 0, false);
+    assert!(fix.outbox.offer_after(0, sized(13)));
+    assert!(!fix.outbox.offer_after(0, sized(4)), "one byte beyond");
+    assert!(fix.outbox.offer_after(0, sized(3)), "at the limit");
+    assert!(!fix.outbox.offer_after(0, sized(2)));
+    assert!(!fix.reader.is_full(), "what was taken is no reason not to read");
+    fix.fill();
+    assert!(fix.outbox.offer_after(0, sized(16)), "all of it was given back");
+    fix.fill();
+    assert!(!fix.outbox.offer_after(0, sized(17)));
+    fix.outbox.send(sized(17));
+    assert!(fix.reader.is_full());
+    fix.fill();
+    assert!(!fix.reader.is_full());
+    fix.outbox.close(CloseReason::TakenOver, None);
+    assert!(!fix.outbox.offer_after(0, sized(2)), "it would never be written");
+}
+
 #[test]
 fn a_close_waits_for_answers_only() {
     let mut fix = Fixture::seated(1, 4, false);

@@ -144,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn a_page_has_so_many_and_not_one_more() {
+        let messages = |limit: usize| read_messages(Some(&format!("limit={limit}"))).unwrap().1;
+        assert_eq!([255, 256, 257].map(messages), [255, 256, 256]);
+        let rooms = |limit: usize| read_rooms(Some(&format!("limit={limit}"))).unwrap().limit;
+        assert_eq!([999, 1_000, 1_001].map(rooms), [999, 1_000, 1_000]);
+        let members = |limit: usize| read_presence(Some(&format!("limit={limit}"))).unwrap().1;
+        assert_eq!([999, 1_000, 1_001].map(members), [999, 1_000, 1_000]);
+        let unasked = (read_rooms(None).unwrap().limit, read_presence(None).unwrap().1);
+        assert_eq!(unasked, (100, 100));
+    }
+
+    #[test]
     fn rooms_are_asked_for_by_a_state_that_there_is() {
         let query = read_rooms(Some("state=awake&after=lobby&limit=3")).unwrap();
         assert_eq!((query.state, query.limit), (Some("awake"), 3));

@@ -24,10 +24,10 @@ use wtransport_proto::error::ErrorCode;
 use super::h3::{self, Beginning, Requests, Session};
 use super::head::{self, Head};
 use super::{WebTransportLink, code};
-use crate::protocol::{CloseReason, Profile, RoomName, v1};
-use crate::server::door::{self, Door, Refusal};
+use crate::protocol::{CloseReason, Profile, v1};
+use crate::server::door::{self, Admission, Refusal};
 use crate::server::{Context, Response, http, text};
-use crate::session::{self, Entered};
+use crate::session::{self, Transport};
 
 /// Where a connection is from and came to, and what its requests are answered with.
 pub(super) struct Visitor {
@@ -46,7 +46,7 @@ pub(super) async fn serve(
     // A dual-stack socket shows 127.0.0.1 as ::ffff:127.0.0.1.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let visitor = Arc::new(Visitor { cx: cx.clone(), listener, peer });
-    let Some((session, room, mut entered)) = until_session(&visitor, incoming).await else {
+    let Some((session, mut admission)) = until_session(&visitor, incoming).await else {
         debug!(%peer, "a QUIC connection ended without a session");
         return;
     };
@@ -55,7 +55,7 @@ pub(super) async fn serve(
         first = timeout(cx.session.hello_timeout, session.stream()) => {
             first.map_err(|_| CloseReason::NoHello)
         }
-        _ = entered.drained() => Err(CloseReason::Drain),
+        _ = admission.drained() => Err(CloseReason::Drain),
     };
     let (send, recv) = match first {
         Ok(Some(streams)) => streams,
@@ -72,14 +72,11 @@ pub(super) async fn serve(
     let (message_bytes, patience) = (cx.session.message_bytes, cx.session.hello_timeout);
     let link = WebTransportLink::new(session, send, recv, message_bytes, patience);
     // In a task of its own: this one carried the handshake, and is larger than a session needs.
-    tokio::spawn(session::run(link, Profile::V1, cx.place(room, entered)));
+    tokio::spawn(session::run(link, Profile::V1, cx.place(admission)));
 }
 
 /// The session of a connection; nothing when the connection ends without one.
-async fn until_session(
-    visitor: &Arc<Visitor>,
-    incoming: Incoming,
-) -> Option<(Session, RoomName, Entered)> {
+async fn until_session(visitor: &Arc<Visitor>, incoming: Incoming) -> Option<(Session, Admission)> {
     let deadline = Instant::now() + visitor.cx.quic.handshake;
     let open = async { Requests::open(incoming.await.ok()?, visitor.clone()).await };
     let mut requests = timeout_at(deadline, open).await.ok()??;
@@ -90,9 +87,9 @@ async fn until_session(
         };
         let connect = connect?;
         match visitor.admit(&connect.head) {
-            Ok((room, entered, protocol)) => {
+            Ok((admission, protocol)) => {
                 let session = timeout_at(deadline, requests.accept(connect, protocol));
-                return Some((session.await.ok()??, room, entered));
+                return Some((session.await.ok()??, admission));
             }
             Err(refusal) => requests.refuse(connect, refusal),
         }
@@ -106,15 +103,14 @@ impl Visitor {
     }
 
     /// A place in the room that a CONNECT asks for, and the protocol to answer with if it offers any.
-    fn admit(&self, head: &Head) -> Result<(RoomName, Entered, Option<&'static str>), Refusal> {
+    fn admit(&self, head: &Head) -> Result<(Admission, Option<&'static str>), Refusal> {
         let (cx, request) = (&self.cx, &head.request);
-        door::answers_to(cx, self.listener, request).inspect_err(|no| door::count(cx, *no))?;
-        let room = door::room(cx, Door::WebTransport, request.uri().path())?;
-        let entered = door::admit(cx, request, self.listener, self.peer.ip())?;
+        let room = door::room(cx, Transport::WebTransport, request, self.listener)?;
+        let admission = door::admit(cx, room, request, self.listener, self.peer.ip())?;
         let offered = crate::server::header(request, "wt-available-protocols");
         match offered.map(|offered| head::offers(offered, v1::NAME)) {
             Some(false) => Err(Refusal::NotFound), // it speaks nothing that we do
-            offers => Ok((room, entered, offers.map(|_| v1::NAME))),
+            offers => Ok((admission, offers.map(|_| v1::NAME))),
         }
     }
 

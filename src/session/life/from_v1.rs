@@ -95,10 +95,12 @@ impl<L: Link> Life<L> {
         Ok(())
     }
 
-    /// What came in a datagram: an ephemeral or nothing.
+    /// What came in a datagram: an ephemeral or nothing. One over the message limit is nothing, too:
+    /// it may get lost, so nobody is told.
     pub(super) fn read_datagram(&mut self, body: &[u8]) -> Result<(), Ending> {
+        let is_within = body.len() <= self.place.settings.message_bytes;
         match decode(BodyKind::Json, body) {
-            Ok(ClientFrame::Ephemeral(ephemeral)) if self.reader.is_seated() => {
+            Ok(ClientFrame::Ephemeral(ephemeral)) if is_within && self.reader.is_seated() => {
                 self.ephemeral(ephemeral)
             }
             _ => {

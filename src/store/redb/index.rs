@@ -431,7 +431,7 @@ mod tests {
                 let is_large = self.index.large.contains(name);
                 assert_eq!(is_large, !unmoved.aside && bytes > unmoved.most, "{name}");
                 let first = unmoved.entries.front().expect("else it is forgotten").key;
-                assert_eq!(self.index.oldest.get(&first).is_some(), !unmoved.aside, "{name}");
+                assert_eq!(self.index.oldest.contains_key(&first), !unmoved.aside, "{name}");
             }
             for key in &self.index.freed {
                 assert!(self.journal.contains(key), "{key} is freed and was gone");

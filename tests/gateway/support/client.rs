@@ -1,12 +1,13 @@
 //! One client for both transports: frames out, frames in, each with a deadline.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use dormouse::protocol::framing::{put_varint, varint};
 use dormouse::protocol::v1::split_binary;
+use dormouse::session;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -37,6 +38,14 @@ impl Transport {
     }
 
     pub const BOTH: [Self; 2] = [Self::WebSocket, Self::WebTransport];
+
+    /// Those that the gateway has.
+    pub fn all() -> impl Iterator<Item = Self> {
+        session::Transport::all().map(|transport| match transport {
+            session::Transport::WebSocket => Self::WebSocket,
+            session::Transport::WebTransport => Self::WebTransport,
+        })
+    }
 }
 
 /// What came last on a connection.
@@ -83,9 +92,6 @@ pub struct Bare {
     _endpoint: Endpoint<endpoint_side::Client>,
 }
 
-/// Where clients come from, if nothing else is said.
-const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
 /// How much a connection takes from the gateway while nobody reads from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
@@ -106,7 +112,7 @@ impl Client {
         hashes: &[[u8; 32]],
         takes: Takes,
     ) -> Self {
-        let client = Self::reach(transport, address, room, hashes, takes, HERE).await;
+        let client = Self::reach(transport, address, room, hashes, takes).await;
         client.unwrap_or_else(|| panic!("{address} lets nobody in over {transport:?}"))
     }
 
@@ -117,18 +123,7 @@ impl Client {
         room: &str,
         hashes: &[[u8; 32]],
     ) -> Option<Self> {
-        Self::reach(transport, address, room, hashes, Takes::Plenty, HERE).await
-    }
-
-    /// The same from an address of one's own.
-    pub async fn try_connect_from(
-        from: Ipv4Addr,
-        transport: Transport,
-        address: SocketAddr,
-        room: &str,
-        hashes: &[[u8; 32]],
-    ) -> Option<Self> {
-        Self::reach(transport, address, room, hashes, Takes::Plenty, from).await
+        Self::reach(transport, address, room, hashes, Takes::Plenty).await
     }
 
     async fn reach(
@@ -137,21 +132,20 @@ impl Client {
         room: &str,
         hashes: &[[u8; 32]],
         takes: Takes,
-        from: Ipv4Addr,
     ) -> Option<Self> {
         match transport {
             Transport::WebSocket => {
-                Self::websocket(address, room, Some("dormouse.v1"), takes, from).await
+                Self::websocket(address, room, Some("dormouse.v1"), takes).await
             }
             Transport::WebTransport => {
-                let bare = Bare::open_from(from, address, room, hashes, takes).await.ok()?;
+                let bare = Bare::open(address, room, hashes, takes).await.ok()?;
                 Some(Self::over(Wire::WebTransport(Box::new(Quic::over(bare).await?))))
             }
         }
     }
 
     pub async fn seed(address: SocketAddr, room: &str) -> Self {
-        let client = Self::websocket(address, room, None, Takes::Plenty, HERE).await;
+        let client = Self::websocket(address, room, None, Takes::Plenty).await;
         client.expect("the gateway lets people in")
     }
 
@@ -160,7 +154,6 @@ impl Client {
         room: &str,
         protocol: Option<&'static str>,
         takes: Takes,
-        from: Ipv4Addr,
     ) -> Option<Self> {
         let url = format!("ws://{address}/rooms/{room}/ws");
         let mut request = url.into_client_request().unwrap();
@@ -173,7 +166,6 @@ impl Client {
             socket.set_recv_buffer_size(LITTLE).unwrap();
             socket.set_send_buffer_size(LITTLE).unwrap();
         }
-        socket.bind((from, 0).into()).unwrap();
         let stream = socket.connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let stream = MaybeTlsStream::Plain(stream);
@@ -274,26 +266,33 @@ impl Client {
 
     /// Asks on a stream of its own, on WebTransport, and reads the answer there.
     pub async fn ask_aside(&mut self, frame: Value) -> Value {
+        self.try_ask_aside(&frame.to_string()).await.expect("an answer")
+    }
+
+    /// Asks on a stream of its own, on WebTransport; nothing if there is no answer.
+    pub async fn try_ask_aside(&mut self, body: &str) -> Option<Value> {
         let Wire::WebTransport(quic) = &mut self.wire else { panic!("not on a WebSocket") };
         let (mut send, recv) = quic.bare.connection.open_bi().await.unwrap().await.unwrap();
-        let body = frame.to_string();
         let mut record = BytesMut::new();
         put_varint(body.len() as u64 + 1, &mut record);
         record.extend_from_slice(&[1]);
         record.extend_from_slice(body.as_bytes());
-        send.write_all(&record).await.unwrap();
+        let _ = send.write_all(&record).await; // what is too large is stopped as it comes
         let mut answer = Vec::new();
         let reading = async {
             let mut recv = recv;
             let mut buffer = [0; 16 * 1024];
-            while let Some(count) = recv.read(&mut buffer).await.unwrap() {
+            while let Ok(Some(count)) = recv.read(&mut buffer).await {
                 answer.extend_from_slice(&buffer[..count]);
             }
         };
         tokio::time::timeout(DEADLINE, reading).await.expect("an answer in time");
+        if answer.is_empty() {
+            return None;
+        }
         let (length, taken) = varint(&answer).unwrap();
         assert_eq!(answer.len(), taken + length as usize, "one record, and no more");
-        serde_json::from_slice(&answer[taken + 1..]).unwrap()
+        Some(serde_json::from_slice(&answer[taken + 1..]).unwrap())
     }
 
     /// The QUIC connection itself; on WebTransport only.
@@ -580,20 +579,9 @@ impl Bare {
         hashes: &[[u8; 32]],
         takes: Takes,
     ) -> Result<Self, ConnectingError> {
-        Self::open_from(HERE, address, room, hashes, takes).await
-    }
-
-    /// The same from an address of one's own.
-    pub async fn open_from(
-        from: Ipv4Addr,
-        address: SocketAddr,
-        room: &str,
-        hashes: &[[u8; 32]],
-        takes: Takes,
-    ) -> Result<Self, ConnectingError> {
         let hashes: Vec<_> = hashes.iter().map(|hash| Sha256Digest::new(*hash)).collect();
         let mut config = ClientConfig::builder()
-            .with_bind_address((from, 0).into())
+            .with_bind_address("127.0.0.1:0".parse().unwrap())
             .with_server_certificate_hashes(hashes)
             .build();
         if takes == Takes::Little {

@@ -1,7 +1,7 @@
 //! The plainest HTTP/3 client there is: for requests that no WebTransport client makes, and for
 //! what no library would send.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -50,6 +50,16 @@ impl House {
 
 impl Http3 {
     pub async fn open(address: SocketAddr, hashes: &[[u8; 32]], takes: Takes) -> Self {
+        Self::open_from(Ipv4Addr::LOCALHOST.into(), address, hashes, takes).await
+    }
+
+    /// A connection whose packets come from that address of this machine.
+    pub async fn open_from(
+        from: IpAddr,
+        address: SocketAddr,
+        hashes: &[[u8; 32]],
+        takes: Takes,
+    ) -> Self {
         let hashes = hashes.iter().copied().map(Sha256Digest::new);
         let config =
             ClientConfig::builder().with_bind_default().with_server_certificate_hashes(hashes);
@@ -59,7 +69,7 @@ impl Http3 {
             transport.stream_receive_window(LITTLE.into());
             config.transport_config(Arc::new(transport));
         }
-        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut endpoint = quinn::Endpoint::client((from, 0).into()).unwrap();
         endpoint.set_default_client_config(config);
         // An unspecified address is one to listen on only.
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));

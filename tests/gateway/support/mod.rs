@@ -6,6 +6,7 @@
 mod by_hand;
 pub mod checker;
 mod client;
+mod door;
 #[cfg(feature = "client")]
 mod front;
 mod here;
@@ -32,6 +33,7 @@ use tempfile::TempDir;
 
 pub use by_hand::{Opcode, RawWebSocket};
 pub use client::{Bare, Client, Last, Takes, Transport, session};
+pub use door::Knock;
 #[cfg(feature = "client")]
 pub use front::Front;
 pub use here::View;
@@ -68,6 +70,25 @@ macro_rules! both {
     )*};
 }
 pub(crate) use both;
+
+/// Runs a scenario over every transport that the gateway has, one after the other, in one test:
+/// `over_every_transport!(async fn name(transport) { … })`. Another transport needs no new line
+/// there, only a client of its own here.
+macro_rules! over_every_transport {
+    ($($(#[$doc:meta])* async fn $name:ident($transport:ident) $body:block)*) => {$(
+        $(#[$doc])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            async fn scenario($transport: Transport) $body
+
+            for transport in Transport::all() {
+                println!("over {transport:?}");
+                scenario(transport).await;
+            }
+        }
+    )*};
+}
+pub(crate) use over_every_transport;
 
 pub struct House {
     gateway: Option<Gateway>,
