@@ -92,6 +92,31 @@ test("a full outbox refuses, and says before that it is full", async (t) => {
   assert.deepEqual(told, [{ waiting: 1, full: false }, { waiting: 2, full: true }]);
 });
 
+test("every byte and every place is given back, however a publish settles", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  await gateway.seat();
+  const large = "x".repeat(60_000);
+  // Nine megabytes in all: over twice what may wait.
+  for (let round = 0; round < 150; round++) {
+    const end = new AbortController();
+    const publishing = room.publish(large, { signal: end.signal });
+    const settled = publishing.then(() => "ok", (error) => (error instanceof DOMException ? error.name : error.code));
+    await settle();
+    const { id } = gateway.link.last("publish");
+    const how = ["ok", "forbidden", "AbortError"][round % 3];
+    if (how === "ok") gateway.link.tell({ type: "ok", id, seq: round + 1 });
+    else if (how === "forbidden") gateway.link.tell({ type: "error", id, code: "forbidden", reason: "no" });
+    else end.abort();
+    assert.equal(await settled, how, `round ${round}`);
+    assert.equal(room.waiting, 0);
+  }
+  const before = gateway.link.all("publish").length;
+  for (let n = 0; n < 100; n++) room.publish(n).catch(() => {});
+  await settle();
+  assert.equal(gateway.link.all("publish").length - before, 32, "the window is as wide as it was");
+});
+
 test("no more is on its way than the gateway lets be unanswered", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();
