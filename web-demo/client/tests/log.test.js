@@ -266,6 +266,23 @@ test("a reader that is ended before it began ends", async (t) => {
   assert.equal((await room.messages({ signal: controller.signal }).next()).done, true);
 });
 
+test("a room that goes on after its end has readers again", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  await gateway.seat();
+  gateway.link.tell({ type: "close", code: 4508, reason: "taken_over" });
+  gateway.link.drop(4508);
+  await settle();
+  assert.equal(room.status.state, "closed");
+  room.resume();
+  await gateway.seat();
+  const reader = room.messages();
+  const next = reader.next();
+  gateway.link.tell(message(1));
+  assert.equal((await next).value?.seq, 1);
+  await reader.return?.();
+});
+
 test("a listener's mistake is its own", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();

@@ -92,6 +92,13 @@ test("a full outbox refuses, and says before that it is full", async (t) => {
   assert.deepEqual(told, [{ waiting: 1, full: false }, { waiting: 2, full: true }]);
 });
 
+test("four megabytes wait, and what comes then is refused", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  const told = await outcomes(Array.from({ length: 75 }, () => room.publish("x".repeat(60_000))));
+  assert.deepEqual(told, [...Array(70).fill("waits"), ...Array(5).fill("outbox_full")]);
+});
+
 test("every byte and every place is given back, however a publish settles", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();
