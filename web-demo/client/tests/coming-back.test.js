@@ -103,6 +103,42 @@ test("a close with retry_after is obeyed, and what does not help is not tried", 
   assert.equal(room.status.state, "live");
 });
 
+test("each return tells what was missed and what was lost in it", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  /** @type {object[]} */
+  const returns = [];
+  room.on("back", ({ missed, lost, why }) => returns.push({ missed, lost, why }));
+  await gateway.seat();
+  gateway.link.tell(message(1));
+  for (const replayed of [[2, 5], [], [6]]) {
+    gateway.link.drop();
+    await pass(1_000);
+    gateway.link.open();
+    await settle();
+    gateway.welcome({ resumed: true, seat: "kept" });
+    for (const seq of replayed) gateway.link.tell(message(seq));
+    gateway.link.tell({ type: "live", seq: room.position?.seq });
+    await settle();
+  }
+  assert.deepEqual(returns, [2, 0, 1].map((missed, n) => ({ missed, lost: n === 0 ? 2 : 0, why: undefined })));
+});
+
+test("the newest 64 seats of a room are its own, in messages as well", async (t) => {
+  const gateway = new FakeGateway(t);
+  const room = gateway.connect();
+  /** @type {boolean[]} */
+  const own = [];
+  room.on("message", (message) => own.push(message.own));
+  await gateway.seat({ sid: "me0" });
+  for (let n = 1; n <= 65; n++) gateway.welcome({ sid: `me${n}`, resumed: true });
+  gateway.welcome({ sid: "me3", resumed: true }); // and is the newest again
+  for (const sid of ["me66", "me67"]) gateway.welcome({ sid, resumed: true });
+  const authors = ["me2", "me4", "me3", "me5", "me67", "another"];
+  authors.forEach((sid, n) => gateway.link.tell({ ...message(n + 1), from: { sid, user: null, name: sid } }));
+  assert.deepEqual(own, [false, false, true, true, true, false]);
+});
+
 test("whose seat was taken over comes back only when told to, and with a new seat", async (t) => {
   const gateway = new FakeGateway(t);
   const room = gateway.connect();
