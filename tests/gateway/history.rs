@@ -157,26 +157,6 @@ both! {
         .await;
     }
 
-    /// A hello that asked for all of it was streamed the whole log.
-    async fn a_hello_is_shown_a_thousand_messages_at_most_and_a_page_has_256(transport) {
-        const MOST: u64 = 1_000;
-        let house = house(|_| {}).await;
-        let mut ann = house.join(transport, "den", "ann").await;
-        for first in (1..=MOST + 50).step_by(50) {
-            says(&mut ann, first..=(first + 49).min(MOST + 50)).await;
-        }
-        for asked in [MOST - 1, MOST, MOST + 1, GREATEST] {
-            let mut bob = house.connect(transport, "den").await;
-            let shown = bob.hello(json!({ "name": "bob", "history": asked })).await;
-            assert_eq!(shown.len() as u64, asked.min(MOST), "{asked}");
-            assert_eq!(shown.last().unwrap()["seq"], MOST + 50);
-        }
-        for asked in [255, 256, 257, GREATEST] {
-            let page = ask(&mut ann, json!({ "limit": asked })).await;
-            assert_eq!(seqs(&page).len() as u64, asked.min(256), "{asked}");
-        }
-    }
-
     async fn what_is_no_request_for_a_page_is_told_so_and_the_session_goes_on(transport) {
         let house = house(|_| {}).await;
         let mut ann = house.join(transport, "attic", "ann").await;

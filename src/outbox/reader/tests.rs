@@ -339,25 +339,3 @@ fn every_byte_that_waited_is_given_back() {
     fix.reader.take_urgent(&mut Unsent::new());
     assert_eq!(fix.outbox.private().bytes, 0);
 }
-
-/// Somebody who is leaving was counted as reached by a direct message, which nobody got.
-#[test]
-fn who_is_closing_takes_no_more_and_is_not_counted() {
-    let fix = Fixture::seated(1, 0, false);
-    assert!(fix.outbox.offer_after(0, frame("before")));
-    fix.outbox.close(CloseReason::Drain, None);
-    assert!(!fix.outbox.offer_after(0, frame("after")));
-}
-
-/// What does not fit is not taken, and what just fits is.
-#[test]
-fn an_offer_is_taken_up_to_the_last_byte() {
-    let fix = Fixture::seated(1, 0, false);
-    let empty = frame("").len();
-    let of = |bytes: usize| frame(&"x".repeat(bytes - empty));
-    let most = policy().outbox_bytes;
-    assert!(!fix.outbox.offer_after(0, of(most + 1)));
-    assert!(fix.outbox.offer_after(0, of(most - 4)));
-    assert!(!fix.outbox.offer_after(0, of(5)));
-    assert!(fix.outbox.offer_after(0, of(4)));
-}
