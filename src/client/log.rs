@@ -184,6 +184,39 @@ mod tests {
         assert_eq!(log.wants_page(&queue), None);
     }
 
+    /// All of it went from the log before it could be fetched.
+    #[test]
+    fn an_empty_page_is_a_gap_up_to_what_was_there_when_it_was_asked_for() {
+        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
+        let mut log = Log::default();
+        log.welcomed("e".into(), false);
+        (1..=9).for_each(|seq| log.message(seq, message(seq), &mut queue));
+        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        log.asked();
+        log.page(Vec::new(), false, &mut queue);
+        let Some((Event::Gap(gap), _)) = queue.pop() else { panic!("it is told") };
+        assert_eq!((gap.why.as_str(), gap.oldest), ("retention", Some(10)));
+        assert_eq!((log.wants_page(&queue), log.position().unwrap().seq), (None, 9));
+        log.message(10, message(10), &mut queue);
+        assert_eq!(taken(&mut queue), [10]);
+    }
+
+    /// What is replayed once more does not make the newest older: the rest would not be fetched.
+    #[test]
+    fn an_old_message_that_comes_again_hides_nothing() {
+        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
+        let mut log = Log::default();
+        log.welcomed("e".into(), false);
+        for seq in [1, 2, 3, 4, 5, 6, 7, 8, 9, 2] {
+            log.message(seq, message(seq), &mut queue);
+        }
+        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        log.asked();
+        log.page((5..=8).map(message).collect(), false, &mut queue);
+        assert_eq!(taken(&mut queue), [5, 6, 7, 8]);
+        assert_eq!(log.wants_page(&queue), Some(8), "the ninth was seen, and is still to come");
+    }
+
     #[test]
     fn the_position_is_what_was_taken_in_and_never_the_welcomes() {
         let mut queue = Queue::new(&Limits::default());
