@@ -13,8 +13,8 @@
 pub enum Budget {
     /// Sessions of a process.
     Sessions,
-    /// Sessions of one address.
-    AddressSessions,
+    /// Addresses that have sessions.
+    Addresses,
     /// Bytes of a session's own frames.
     OutboxBytes,
     /// Bytes of messages that a room keeps for its members.

@@ -209,8 +209,7 @@ impl Dispatcher {
     }
 
     /// Waits until every keeper has dealt with the mail it has now, and what that wrote is on disk;
-    /// those that rest have none. Bounded by a few seconds: a keeper may be
-    /// waiting for a disk.
+    /// those that rest have none. Bounded by a few seconds: a keeper may be waiting for a disk.
     pub async fn close(&self) {
         let is_at_work = |mailbox: &&Arc<Mailbox>| !mailbox.is_at_rest();
         let mailboxes: Vec<_> = self.mailboxes().values().filter(is_at_work).cloned().collect();
@@ -345,6 +344,8 @@ fn unwell(error: store::Error) -> Unavailable {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::scripted::{Scripted, join, publish};
     use super::*;
     use crate::outbox::Filled;
@@ -367,11 +368,7 @@ mod tests {
         assert_eq!(closing.reason, CloseReason::StoreUnavailable);
         assert_eq!(metrics.task_failures.of("keeper").get(), 1);
         let mut second = std::pin::pin!(join(&dispatcher, &room));
-        std::future::poll_fn(|cx| {
-            assert!(second.as_mut().poll(cx).is_pending(), "the store still owes an answer");
-            std::task::Poll::Ready(())
-        })
-        .await;
+        assert!(second.as_mut().now_or_never().is_none(), "the store still owes an answer");
         let held = script.lock().held.pop().expect("it was asked");
         (held.done)(Err(Error::Busy));
         assert_eq!(second.await, Filled::Enough);
@@ -401,6 +398,7 @@ mod tests {
             begun = tokio::time::timeout(Duration::from_secs(60), begun) => begun.unwrap(),
         }
     }
+
     /// A drain that did not wait for what keepers had still to do closed the store under it: mail was
     /// lost behind an append, or in a room that was just waking.
     #[tokio::test]
@@ -417,7 +415,8 @@ mod tests {
         }
         let mut closing = std::pin::pin!(dispatcher.close());
         loop {
-            let is_closed = polled(closing.as_mut()).await;
+            let is_closed = closing.as_mut().now_or_never().is_some();
+            tokio::task::yield_now().await; // keepers do what they can
             let newest = store.engine().open(&room).unwrap().newest;
             if is_closed {
                 assert_eq!(newest, 3, "all of it is on disk");
@@ -425,13 +424,5 @@ mod tests {
             }
             script.lock().let_go();
         }
-    }
-
-    /// Polls once, and lets others do what they can.
-    async fn polled(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
-        let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx)));
-        let is_ready = poll.await.is_ready();
-        tokio::task::yield_now().await;
-        is_ready
     }
 }

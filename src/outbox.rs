@@ -298,7 +298,7 @@ fn wake(private: MutexGuard<'_, Private>, waker: Option<Waker>) {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        let private = self.private();
+        let private = self.private.get_mut().unwrap_or_else(PoisonError::into_inner);
         budget::check(Budget::OutboxBytes, private.bytes, || private.waiting_bytes());
     }
 }

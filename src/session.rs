@@ -230,8 +230,8 @@ mod tests {
         assert!(members[0].connection.is_none(), "its window has begun");
     }
 
-    /// While a disk is slow, whoever has said all it may is not read from: its pongs, too, lie
-    /// unread, and it was sent away for its silence.
+    /// While a disk is slow, a client with too many unanswered publishes is not read from. Its pongs
+    /// lie unread as well, and it was closed for its silence.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_not_read_from_is_not_given_up_for_its_silence() {
         let room: RoomName = "lobby".parse().unwrap();

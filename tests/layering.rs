@@ -131,21 +131,30 @@ const BEGINNINGS: &[(&str, usize, &str)] = &[
 
 #[test]
 fn a_task_that_is_begun_is_supervised_or_need_not_be() {
-    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    let mut begun = Vec::new();
-    for file in files.iter().filter(|file| file.floor() != "bench") {
-        let calls = whole_words(&file.code, "spawn").filter(|at| {
-            let is_defined = file.code[..*at].ends_with("fn ");
-            !is_defined && file.code[at + "spawn".len()..].starts_with('(')
+    let begun = counted(&["bench"], |code| {
+        let calls = whole_words(code, "spawn").filter(|at| {
+            let is_defined = code[..*at].ends_with("fn ");
+            !is_defined && code[at + "spawn".len()..].starts_with('(')
         });
-        let count = calls.count();
-        if count > 0 {
-            begun.push((file.path.as_str(), count));
-        }
-    }
-    begun.sort_unstable();
-    let known: Vec<_> = BEGINNINGS.iter().map(|(path, count, _)| (*path, *count)).collect();
+        calls.count()
+    });
+    let known = known(BEGINNINGS);
     assert_eq!(begun, known, "say in BEGINNINGS why it needs no supervisor, or give it one");
+}
+
+/// The files with so many of something, but for those of some floors.
+fn counted(beside: &[&str], count: impl Fn(&str) -> usize) -> Vec<(String, usize)> {
+    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let files = files.into_iter().filter(|file| !beside.contains(&file.floor()));
+    let mut counted: Vec<_> = files.map(|file| (count(&file.code), file.path)).collect();
+    counted.retain(|(count, _)| *count > 0);
+    counted.sort_by(|(_, a), (_, b)| a.cmp(b));
+    counted.into_iter().map(|(count, path)| (path, count)).collect()
+}
+
+/// What a table says of the same.
+fn known(table: &[(&str, usize, &str)]) -> Vec<(String, usize)> {
+    table.iter().map(|(path, count, _)| ((*path).to_owned(), *count)).collect()
 }
 
 /// Places that give something back, how many there are, and of which budget they are
@@ -163,7 +172,7 @@ const GIVEN_BACK: &[(&str, usize, &str)] = &[
     ("outbox/unsent.rs", 1, "bytes that were taken, of a function"),
     ("protocol/ids.rs", 1, "a place in a text"),
     ("protocol/v1/request_id.rs", 1, "a depth, of a function"),
-    ("server/addresses.rs", 1, "AddressSessions"),
+    ("server/addresses.rs", 1, "Addresses"),
     ("server/listener.rs", 1, "visitors over TCP; each place is given back by its guard"),
     ("server/websocket/boundary.rs", 1, "what is left of a frame"),
     ("server/webtransport.rs", 1, "visitors over QUIC; each place is given back by its guard"),
@@ -185,17 +194,10 @@ const GIVES_BACK: &[&str] =
 
 #[test]
 fn what_is_given_back_is_of_a_budget_or_need_not_be() {
-    let files = sources(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    let beside = ["bench", VISITOR, "terminal"];
-    let mut given_back = Vec::new();
-    for file in files.iter().filter(|file| !beside.contains(&file.floor())) {
-        let count = GIVES_BACK.iter().map(|way| file.code.matches(way).count()).sum::<usize>();
-        if count > 0 {
-            given_back.push((file.path.as_str(), count));
-        }
-    }
-    given_back.sort_unstable();
-    let known: Vec<_> = GIVEN_BACK.iter().map(|(path, count, _)| (*path, *count)).collect();
+    let given_back = counted(&["bench", VISITOR, "terminal"], |code| {
+        GIVES_BACK.iter().map(|way| code.matches(way).count()).sum()
+    });
+    let known = known(GIVEN_BACK);
     assert_eq!(given_back, known, "say in GIVEN_BACK of which budget it is, or why of none");
 }
 

@@ -107,7 +107,7 @@ impl Load {
         &self.rooms
     }
 
-    /// Counts somebody who listens in the room.
+    /// Counts a listener of the room.
     pub fn add_listener(&self, room: usize) {
         let room = &self.rooms[room];
         room.listeners.set(room.listeners.get() + 1);

@@ -137,6 +137,16 @@ mod tests {
         seqs
     }
 
+    /// A log that saw these go by, of which the application has taken the first four, and no more fitted.
+    fn behind(seqs: impl IntoIterator<Item = u64>) -> (Log, Queue) {
+        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
+        let mut log = Log::default();
+        log.welcomed("e".into(), false);
+        seqs.into_iter().for_each(|seq| log.message(seq, message(seq), &mut queue));
+        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        (log, queue)
+    }
+
     #[test]
     fn what_did_not_fit_is_fetched_in_order_and_once() {
         let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
@@ -166,11 +176,7 @@ mod tests {
     /// What retention took from the log while it was behind was a silent hole.
     #[test]
     fn a_gap_within_pages_is_told_before_what_comes_behind_it() {
-        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
-        let mut log = Log::default();
-        log.welcomed("e".into(), false);
-        (1..=9).for_each(|seq| log.message(seq, message(seq), &mut queue));
-        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        let (mut log, mut queue) = behind(1..=9);
         log.asked();
         log.page(vec![message(7), message(8)], true, &mut queue);
         let told: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(event, _)| event).collect();
@@ -187,11 +193,7 @@ mod tests {
     /// All of it went from the log before it could be fetched.
     #[test]
     fn an_empty_page_is_a_gap_up_to_what_was_there_when_it_was_asked_for() {
-        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
-        let mut log = Log::default();
-        log.welcomed("e".into(), false);
-        (1..=9).for_each(|seq| log.message(seq, message(seq), &mut queue));
-        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        let (mut log, mut queue) = behind(1..=9);
         log.asked();
         log.page(Vec::new(), false, &mut queue);
         let Some((Event::Gap(gap), _)) = queue.pop() else { panic!("it is told") };
@@ -204,13 +206,7 @@ mod tests {
     /// What is replayed once more does not make the newest older: the rest would not be fetched.
     #[test]
     fn an_old_message_that_comes_again_hides_nothing() {
-        let mut queue = Queue::new(&Limits { events: 4, ..Limits::default() });
-        let mut log = Log::default();
-        log.welcomed("e".into(), false);
-        for seq in [1, 2, 3, 4, 5, 6, 7, 8, 9, 2] {
-            log.message(seq, message(seq), &mut queue);
-        }
-        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+        let (mut log, mut queue) = behind((1..=9).chain([2]));
         log.asked();
         log.page((5..=8).map(message).collect(), false, &mut queue);
         assert_eq!(taken(&mut queue), [5, 6, 7, 8]);

@@ -37,7 +37,6 @@ pub enum Letter {
 }
 
 impl Letter {
-    /// Whether it only asks how things are.
     /// What it costs to keep, for limits.
     fn bytes(&self) -> usize {
         match self {
@@ -46,6 +45,7 @@ impl Letter {
         }
     }
 
+    /// Whether it only asks how things are.
     pub(super) fn is_question(&self) -> bool {
         matches!(self, Self::Operate(Operation::Inspect, _) | Self::Roster { .. })
     }
@@ -241,7 +241,7 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        let lanes = self.lanes();
+        let lanes = self.lanes.get_mut().unwrap_or_else(PoisonError::into_inner);
         let there = || lanes.letters.iter().map(Letter::bytes).sum();
         budget::check(Budget::MailboxBytes, lanes.bytes, there);
     }
@@ -265,6 +265,8 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::keeper::state::Gone;
     use crate::protocol::Payload;
@@ -332,7 +334,7 @@ mod tests {
     async fn who_waits_for_space_is_told_when_there_is_some_and_when_there_never_will_be() {
         type Free = fn(&Arc<Mailbox>) -> bool;
         let ways: [Free; 2] = [
-            |mailbox| futures_now(mailbox.take(true)).is_some(),
+            |mailbox| mailbox.take(true).now_or_never().is_some(),
             |mailbox| mailbox.close_for_good().len() == 1,
         ];
         for free in ways {
@@ -347,15 +349,6 @@ mod tests {
             assert!(free(&mailbox));
             let told = tokio::time::timeout(std::time::Duration::from_secs(1), waiting).await;
             told.expect("it is told").unwrap();
-        }
-    }
-
-    /// What is ready at once.
-    fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::pin!(future).poll(&mut cx) {
-            std::task::Poll::Ready(it) => Some(it),
-            std::task::Poll::Pending => None,
         }
     }
 

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Mailbox;
 use super::state::Input;
-
 use crate::budget::{self, Budget};
 
 /// The line, and how many may be under way.
@@ -70,8 +69,8 @@ impl Turns {
 /// The last handle is gone, and each turn keeps one.
 impl Drop for Turns {
     fn drop(&mut self) {
-        let under_way = self.line().under_way;
-        budget::check(Budget::Turns, under_way, || 0);
+        let line = self.line.get_mut().unwrap_or_else(PoisonError::into_inner);
+        budget::check(Budget::Turns, line.under_way, || 0);
     }
 }
 

@@ -10,7 +10,7 @@
 //! | which pages may connect, under which name it answers | `origins.rs` |
 //! | how many sessions there are, of all and of one address; how fast they come | `addresses.rs`; `server/addresses.rs` |
 //! | which rooms there can be, and which protocols are spoken | |
-//! | that nobody comes in during a drain | `deploy.rs` |
+//! | that nobody enters during a drain | `deploy.rs` |
 //! | how large a frame is, by each way it can come | `bad_input.rs`, `bad_websocket.rs`, `bad_quic.rs`, `history.rs` |
 //! | how long a client may say nothing | `bad_input.rs`, `liveness.rs` |
 

@@ -32,7 +32,7 @@ pub fn options(transport: Transport, name: &str) -> Options {
     Options { transport, limits: impatient(), ..Options::named(name) }
 }
 
-async fn enter(address: &str, options: Options) -> (Room, Events) {
+pub async fn enter(address: &str, options: Options) -> (Room, Events) {
     timeout(DEADLINE, connect(address, options)).await.expect("in time").unwrap()
 }
 
@@ -49,7 +49,7 @@ async fn next(events: &mut Events) -> Event {
 }
 
 /// The next event that is one of those.
-async fn until<T>(events: &mut Events, is: impl Fn(Event) -> Option<T>) -> T {
+pub async fn until<T>(events: &mut Events, is: impl Fn(Event) -> Option<T>) -> T {
     loop {
         if let Some(found) = is(next(events).await) {
             return found;
@@ -66,7 +66,7 @@ async fn message(events: &mut Events) -> Message {
     .await
 }
 
-async fn connected(events: &mut Events) -> Connected {
+pub async fn connected(events: &mut Events) -> Connected {
     until(events, |event| match event {
         Event::Connected(connected) => Some(connected),
         _ => None,

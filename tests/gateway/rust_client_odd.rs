@@ -6,24 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dormouse::client::{
-    Data, Error, Event, Events, Limits, Options, Pages, Room, Transport as Over, connect,
-};
+use dormouse::client::{Data, Error, Event, Limits, Options, Pages, Transport as Over, connect};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::rust_client::{impatient, options};
+use crate::rust_client::{enter, impatient, options};
 use crate::support::proxy::{Proxy, Says};
 use crate::support::{DEADLINE, Front, Transport, both, house};
 
 /// Longer than any test waits: what takes as long as this is not "at once".
 const FAR: Duration = Duration::from_secs(3_600);
-
-async fn enter(address: &str, options: Options) -> (Room, Events) {
-    timeout(DEADLINE, connect(address, options)).await.expect("in time").unwrap()
-}
 
 fn any() -> Options {
     let limits = Limits { connect: FAR, ..impatient() };

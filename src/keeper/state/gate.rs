@@ -106,7 +106,7 @@ impl Gate {
         if self.in_flight.is_some() || !self.writes {
             return None;
         }
-        budget::check(Budget::GateBytes, self.bytes, || self.held.iter().map(Held::bytes).sum());
+        self.check();
         self.in_flight = Some(self.take_held());
         self.append_again()
     }
@@ -128,10 +128,13 @@ impl Gate {
 
     /// Gives up everything: an append failed.
     pub(super) fn give_up(&mut self) -> Vec<Held> {
-        let mut gate = std::mem::take(self);
-        let in_flight = gate.in_flight.take().into_iter().flatten();
-        let held = gate.take_held();
-        in_flight.chain(held).collect()
+        let in_flight = self.in_flight.take().into_iter().flatten();
+        in_flight.chain(self.take_held()).collect()
+    }
+
+    fn check(&self) {
+        let there = || self.held.iter().map(Held::bytes).sum();
+        budget::check(Budget::GateBytes, self.bytes, there);
     }
 
     fn take_held(&mut self) -> Vec<Held> {
@@ -142,8 +145,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let there = || self.held.iter().map(Held::bytes).sum();
-        budget::check(Budget::GateBytes, self.bytes, there);
+        self.check();
     }
 }
 

@@ -46,7 +46,7 @@ fn a_room_is_idle_from_its_last_event_or_use_on() {
     store.hibernate(&a, None).unwrap();
     assert_eq!(ends_in(&store, &clock), 1_000, "and so is an event");
 
-    // A visit: while somebody is seated it does not end, and then its whole time begins.
+    // While somebody is seated the room is not deleted; afterwards its whole time begins anew.
     append(&store, &a, vec![Record::Seat(seat(1))]).unwrap();
     store.hibernate(&a, None).unwrap();
     clock.advance(IDLE * 3);
